@@ -1,0 +1,35 @@
+# build/.../generated/moesaic/build_info.hpp: what `moesaic --version` and `--config` print. Configured again when HEAD
+# of the checkout moves. A package manager builds without git: the revision is then "unknown".
+set(MOESAIC_PRESET "none" CACHE INTERNAL "The CMake preset that was used")
+set(MOESAIC_REVISION "unknown")
+find_package(Git QUIET)
+if(GIT_FOUND AND EXISTS ${PROJECT_SOURCE_DIR}/.git)
+  set(git ${GIT_EXECUTABLE} -C ${PROJECT_SOURCE_DIR} rev-parse)
+  execute_process(COMMAND ${git} --short=12 --verify -q HEAD OUTPUT_VARIABLE revision RESULT_VARIABLE failed
+    OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  if(NOT failed)
+    set(MOESAIC_REVISION ${revision})
+  endif()
+  execute_process(COMMAND ${git} --path-format=absolute --git-path logs/HEAD OUTPUT_VARIABLE head_log
+    OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  if(EXISTS "${head_log}")
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${head_log})
+  endif()
+endif()
+
+set(MOESAIC_COMPILER "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}")
+string(TOUPPER "${CMAKE_BUILD_TYPE}" build_type)
+string(STRIP "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${build_type}}" MOESAIC_FLAGS)
+set(MOESAIC_CUDA_VERSION "none")
+set(MOESAIC_CUDA_ARCHITECTURES "none")
+set(MOESAIC_HAS_CUDA false)
+if(MOESAIC_CUDA)
+  set(MOESAIC_HAS_CUDA true)
+  set(MOESAIC_CUDA_VERSION "${CUDAToolkit_VERSION}")
+  set(MOESAIC_CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}")
+endif()
+
+set(MOESAIC_GENERATED_DIR ${PROJECT_BINARY_DIR}/generated)
+configure_file(${PROJECT_SOURCE_DIR}/cmake/build_info.hpp.in ${MOESAIC_GENERATED_DIR}/moesaic/build_info.hpp @ONLY)
+add_library(moesaic_build_info INTERFACE)
+target_include_directories(moesaic_build_info INTERFACE ${MOESAIC_GENERATED_DIR})

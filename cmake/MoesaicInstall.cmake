@@ -1,0 +1,10 @@
+# `cmake --install build/PRESET --prefix DIR`: the program, its decks and job scripts, what there is to read.
+if(TARGET moesaic)
+  install(TARGETS moesaic RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+foreach(folder inputs slurm docs)
+  if(EXISTS ${PROJECT_SOURCE_DIR}/${folder})
+    install(DIRECTORY ${folder} DESTINATION ${CMAKE_INSTALL_DATADIR}/moesaic USE_SOURCE_PERMISSIONS)
+  endif()
+endforeach()
+install(FILES README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
