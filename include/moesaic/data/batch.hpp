@@ -1,0 +1,45 @@
+#pragma once
+/// This data rank's micro-batches of one global batch.
+
+#include <cstdint>
+#include <vector>
+
+#include "moesaic/data/dataset.hpp"
+#include "moesaic/data/sampler.hpp"
+#include "moesaic/grid/block.hpp"
+
+namespace moesaic {
+
+/// How a global batch is cut: each data rank takes a contiguous block of its sequences (uneven, perhaps none); all make
+/// the same number of micro-batches, the last ones of a rank may be short or empty.
+/// Example: 10 sequences over 4 ranks in micro-batches of 2: [0,2) [2,3) | [3,5) [5,6) | [6,8) - | [8,10) -.
+struct BatchCut {
+  std::int64_t global_batch = 0;
+  std::int64_t micro_batch = 1;
+  int data_ranks = 1;
+
+  /// Micro-batches of every data rank: what the largest block needs.
+  std::int64_t micro_batches() const;
+  /// Sequences [begin, end) of the global batch.
+  using Range = Block;
+  /// Those in micro-batch m of a data rank: pure arithmetic.
+  Range sequences(int data_rank, std::int64_t m) const;
+};
+
+/// Host tokens of one micro-batch, flat [sequences * length].
+struct HostBatch {
+  std::int64_t sequences = 0;
+  std::int64_t length = 0;
+  std::vector<std::int32_t> ids, labels, positions;  ///< labels: -1 where not counted; positions in the sequence
+  std::vector<std::int32_t> documents;               ///< empty: one document a sequence
+  std::int64_t counted = 0;                          ///< labels that count
+};
+
+/// Reads samples [first + begin, first + end) into one micro-batch; length = sequence of the data.
+///
+/// The label of position t is token t + 1. It counts when the loss mask marks that token (or there is no mask) and the
+/// token lies in the same document as its input: the first token of a document is never predicted from the one before.
+HostBatch read_batch(const Dataset& data, const Sampler& sampler, std::int64_t first, BatchCut::Range range,
+                     std::int64_t length);
+
+}  // namespace moesaic

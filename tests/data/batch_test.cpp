@@ -1,0 +1,124 @@
+#include "moesaic/data/batch.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+
+namespace moesaic {
+namespace {
+
+using Tokens = std::vector<std::int32_t>;
+
+/// Rows given as samples.
+class Fixed : public Dataset {
+ public:
+  explicit Fixed(std::vector<Sample> samples) : samples_(std::move(samples)) {}
+  std::int64_t rows() const override { return std::ssize(samples_); }
+  void read(std::int64_t row, Sample& sample) const override { sample = samples_.at(static_cast<std::size_t>(row)); }
+
+ private:
+  std::vector<Sample> samples_;
+};
+
+void expect_tiles(const BatchCut& cut) {
+  std::int64_t next = 0;
+  for (int rank = 0; rank < cut.data_ranks; ++rank) {
+    const Block mine = block_of(cut.global_batch, cut.data_ranks, rank);
+    EXPECT_EQ(next, mine.begin);
+    for (std::int64_t m = 0; m < cut.micro_batches(); ++m) {
+      const BatchCut::Range range = cut.sequences(rank, m);
+      EXPECT_EQ(range.begin, next);
+      EXPECT_LE(range.size(), cut.micro_batch);
+      EXPECT_TRUE(range.size() == cut.micro_batch || range.end == mine.end) << "short before the end";
+      next = range.end;
+    }
+    EXPECT_EQ(next, mine.end);
+  }
+  EXPECT_EQ(next, cut.global_batch);
+}
+
+/// No data rank could do with fewer.
+bool last_is_needed(const BatchCut& cut) {
+  for (int rank = 0; rank < cut.data_ranks; ++rank) {
+    if (!cut.sequences(rank, cut.micro_batches() - 1).empty()) return true;
+  }
+  return false;
+}
+
+TEST(BatchCut, TilesEveryBatchExactly) {
+  for (std::int64_t global_batch = 1; global_batch <= 20; ++global_batch) {
+    for (std::int64_t micro_batch = 1; micro_batch <= 5; ++micro_batch) {
+      for (int data_ranks = 1; data_ranks <= 9; ++data_ranks) {
+        SCOPED_TRACE(std::to_string(global_batch) + " " + std::to_string(micro_batch) + " " +
+                     std::to_string(data_ranks));
+        const BatchCut cut{global_batch, micro_batch, data_ranks};
+        expect_tiles(cut);
+        EXPECT_TRUE(last_is_needed(cut));
+      }
+    }
+  }
+}
+
+TEST(BatchCut, UnevenExample) {
+  const BatchCut cut{10, 2, 4};
+  ASSERT_EQ(cut.micro_batches(), 2);
+  EXPECT_EQ(cut.sequences(0, 0), (Block{0, 2}));
+  EXPECT_EQ(cut.sequences(0, 1), (Block{2, 3}));
+  EXPECT_EQ(cut.sequences(1, 1), (Block{5, 6}));
+  EXPECT_EQ(cut.sequences(3, 0), (Block{8, 10}));
+  EXPECT_EQ(cut.sequences(3, 1), (Block{10, 10}));
+}
+
+TEST(BatchCut, RanksBeyondTheBatchGetNone) {
+  const BatchCut cut{2, 1, 3};
+  EXPECT_EQ(cut.micro_batches(), 1);
+  EXPECT_TRUE(cut.sequences(2, 0).empty());
+}
+
+TEST(ReadBatch, ShiftsLabelsByOne) {
+  const Fixed data({{{1, 2, 3, 4}, {}, {}}, {{5, 6, 7, 8}, {}, {}}});
+  const HostBatch batch = read_batch(data, Sampler(2, false, 1), 1, {0, 2}, 3);
+  EXPECT_EQ(batch.sequences, 2);
+  EXPECT_EQ(batch.length, 3);
+  EXPECT_EQ(batch.ids, (Tokens{5, 6, 7, 1, 2, 3}));
+  EXPECT_EQ(batch.labels, (Tokens{6, 7, 8, 2, 3, 4}));
+  EXPECT_EQ(batch.positions, (Tokens{0, 1, 2, 0, 1, 2}));
+  EXPECT_TRUE(batch.documents.empty());
+  EXPECT_EQ(batch.counted, 6);
+}
+
+TEST(ReadBatch, TheMaskMarksLabels) {
+  const Fixed data({{{1, 2, 3, 4}, {1, 0, 1, 0}, {}}});
+  const HostBatch batch = read_batch(data, Sampler(1, false, 1), 0, {0, 1}, 3);
+  EXPECT_EQ(batch.labels, (Tokens{-1, 3, -1}));
+  EXPECT_EQ(batch.counted, 1);
+}
+
+TEST(ReadBatch, NoLabelCrossesDocuments) {
+  const Fixed data({{{1, 2, 3, 4}, {}, {0, 0, 7, 7}}});
+  const HostBatch batch = read_batch(data, Sampler(1, false, 1), 0, {0, 1}, 3);
+  EXPECT_EQ(batch.labels, (Tokens{2, -1, 4}));
+  EXPECT_EQ(batch.documents, (Tokens{0, 0, 7}));
+  EXPECT_EQ(batch.positions, (Tokens{0, 1, 2}));
+  EXPECT_EQ(batch.counted, 2);
+}
+
+TEST(ReadBatch, RowsWithoutDocumentsBesideOthersAreOneDocument) {
+  const Fixed data({{{1, 2, 3}, {}, {}}, {{4, 5, 6}, {}, {3, 4, 4}}, {{7, 8, 9}, {}, {}}});
+  const HostBatch batch = read_batch(data, Sampler(3, false, 1), 0, {0, 3}, 2);
+  EXPECT_EQ(batch.documents, (Tokens{0, 0, 3, 4, 0, 0}));
+  EXPECT_EQ(batch.labels, (Tokens{2, 3, -1, 6, 8, 9}));
+}
+
+TEST(ReadBatch, NoSequencesMakeAnEmptyBatch) {
+  const Fixed data({{{1, 2, 3}, {}, {}}});
+  const HostBatch batch = read_batch(data, Sampler(1, false, 1), 5, {2, 2}, 2);
+  EXPECT_EQ(batch.sequences, 0);
+  EXPECT_EQ(batch.length, 2);
+  EXPECT_TRUE(batch.ids.empty());
+  EXPECT_EQ(batch.counted, 0);
+}
+
+}  // namespace
+}  // namespace moesaic
