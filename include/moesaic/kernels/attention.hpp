@@ -1,0 +1,35 @@
+#pragma once
+/// Scaled dot-product attention with grouped queries (Vaswani et al. 2017; Ainslie et al. 2023), by blocks of keys with a
+/// running maximum (Dao et al. 2022), so no [queries, keys] matrix is stored.
+
+#include "moesaic/kernels/context.hpp"
+
+namespace moesaic {
+
+/// Which keys a query sees. Causal: key position <= query position, counted from the end of both sequences when they
+/// differ in length. Documents (i32 [batch, length], absent: one document): equal values only.
+struct AttentionMask {
+  bool causal = true;
+  ConstView query_documents;
+  ConstView key_documents;
+};
+
+/// out[b,s,a] = sum_j softmax_j(scale * <q[b,s,a], k[b,j,g]>) v[b,j,g] over the visible keys j, g = a / (heads / key heads).
+/// q: [batch, queries, heads, width]; k: [batch, keys, key_heads, width]; v: [batch, keys, key_heads, value_width]; out:
+/// [batch, queries, heads, value_width]; all may be strided in all but the last dimension.
+/// log_sum_exp: [batch, heads, queries], accumulator type, contiguous: log of the sum of exponentials, -inf (and out 0)
+/// where no key is visible. With it, partial results over blocks of keys can be merged.
+using AttentionForward = void(const OperatorContext&, const AttentionMask&, double scale, ConstView q, ConstView k,
+                              ConstView v, View out, View log_sum_exp);
+
+/// Gradients of the same with respect to q, k and v (overwritten; same shapes as q, k, v, may be strided).
+using AttentionBackward = void(const OperatorContext&, const AttentionMask&, double scale, ConstView q, ConstView k,
+                               ConstView v, ConstView out, ConstView log_sum_exp, ConstView out_gradient,
+                               View q_gradient, View k_gradient, View v_gradient);
+
+namespace reference {
+AttentionForward attention_forward;
+AttentionBackward attention_backward;
+}  // namespace reference
+
+}  // namespace moesaic

@@ -1,0 +1,62 @@
+#pragma once
+/// The 20 reference steps as a run of the program's own trainer.
+
+#include <nlohmann/json.hpp>
+
+#include <fstream>
+#include <vector>
+
+#include "moesaic/comm/mpi_communicator.hpp"
+#include "moesaic/train/run.hpp"
+#include "support/golden.hpp"
+#include "support/rows_file.hpp"
+#include "support/scratch_folder.hpp"
+
+namespace moesaic {
+
+/// Writes the reference tokens as rows to `path`, from the first rank.
+inline void write_golden_rows(const GoldenCase& golden, const std::filesystem::path& path) {
+  if (ScratchFolder::first()) write_rows_file(path, {.columns = golden.shape("train.tokens")[2], .tokens = golden.tokens("train.tokens")});
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
+/// What tests/golden/README.md says the curve was made with.
+inline RunSettings golden_settings(const GoldenCase& golden, const std::filesystem::path& rows,
+                                   const std::filesystem::path& directory) {
+  RunSettings settings;
+  settings.name = "golden";
+  settings.directory = directory;
+  settings.init = golden.folder();
+  settings.data = {.path = rows, .format = DataFormat::rows, .sequence = golden.shape("train.tokens")[2] - 1,
+                   .shuffle = false, .separator = {}, .validation = {}};
+  settings.steps = golden.shape("train.tokens")[0];
+  settings.global_batch = golden.shape("train.tokens")[1];
+  settings.micro_batch = 1;
+  settings.optimizer = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .decay = Decay::all, .clip = 1.0};
+  settings.balance = Balance::none;
+  settings.log_every = 1000;
+  return settings;
+}
+
+/// One object a step, on every rank.
+inline std::vector<nlohmann::json> read_metrics(const std::filesystem::path& directory) {
+  std::vector<nlohmann::json> lines;
+  std::ifstream file(directory / "metrics.jsonl");
+  for (std::string line; std::getline(file, line);) lines.push_back(nlohmann::json::parse(line));
+  return lines;
+}
+
+inline Status train(const RunSettings& settings) {
+  MpiSession session;
+  Arena scratch(host_memory());
+  MpiCommunicator world(MpiHandle::duplicate(MPI_COMM_WORLD), scratch);
+  return run_training(settings, session, world);
+}
+
+/// Trains and returns the metrics.
+inline std::vector<nlohmann::json> trained_metrics(const RunSettings& settings) {
+  const Status status = train(settings);
+  return status == done ? read_metrics(settings.directory) : std::vector<nlohmann::json>{};
+}
+
+}  // namespace moesaic
