@@ -44,4 +44,6 @@ if(MOESAIC_CUDA)
   add_library(cuda_libraries INTERFACE)
   target_include_directories(cuda_libraries SYSTEM INTERFACE ${NCCL_INCLUDE_DIR})
   target_link_libraries(cuda_libraries INTERFACE CUDA::cudart CUDA::cublas ${NCCL_LIBRARY})
+  # As an option: CMake 3.25 does not know yet that nvcc speaks C++20.
+  target_compile_options(cuda_libraries INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
 endif()

@@ -5,7 +5,9 @@
 /// without MOESAIC_DEBUG. What a user can get wrong: MOESAIC_VALIDATE, always on. Every message reads
 /// "problem (why it matters); what to do".
 
+#ifndef __CUDACC__  // nvcc 13 cannot read fmt 9 as C++20; .cu files leave messages to .cpp files
 #include <fmt/format.h>
+#endif
 
 #include <stdexcept>
 #include <string>
