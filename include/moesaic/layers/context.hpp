@@ -1,0 +1,22 @@
+#pragma once
+/// What every layer is handed: operators, where to run them, where memory comes from.
+
+#include "moesaic/kernels/operators.hpp"
+
+namespace moesaic {
+
+struct LayerContext {
+  const Operators* ops = nullptr;
+  OperatorContext on;       ///< first argument of every operator
+  DType type = DType::f32;  ///< storage of weights and activations
+
+  DType accumulator() const { return accumulator_of(type); }
+  /// Memory that lives from forward to backward.
+  Tensor activation(Extents extents) const { return on.arena->tensor(type, extents, Label::activations); }
+  Tensor activation(DType dtype, Extents extents) const { return on.arena->tensor(dtype, extents, Label::activations); }
+  /// Memory that is given back before the layer returns.
+  Tensor workspace(Extents extents) const { return on.arena->tensor(type, extents, Label::workspace); }
+  Tensor workspace(DType dtype, Extents extents) const { return on.arena->tensor(dtype, extents, Label::workspace); }
+};
+
+}  // namespace moesaic

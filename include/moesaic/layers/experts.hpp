@@ -1,0 +1,42 @@
+#pragma once
+/// The experts of one rank: SwiGLU feed-forwards over rows in expert order.
+
+#include "moesaic/layers/context.hpp"
+#include "moesaic/layers/expert_exchange.hpp"
+
+namespace moesaic {
+
+/// Views of the experts' weights, or of their gradients.
+struct ExpertViews {
+  View gate_up;  ///< [experts, 2 * width, hidden], of each the rows of gate, then of up
+  View down;     ///< [experts, hidden, width]
+};
+
+/// Slots are rows in expert order. Slot rows are gathered again for the weight gradient rather than kept.
+struct ExpertState {
+  Tensor offsets;     ///< i64 [experts + 1]
+  Tensor slot_token;  ///< i32 [rows * top_k]
+  Tensor token_slot;  ///< i32 [rows, top_k]
+  Tensor gate_up;     ///< [slots, 2 * width]; after the input gradient: its gradient
+  Tensor activated;   ///< [slots, width], computed again by the input gradient
+  Tensor down;        ///< [slots, hidden]; after the input gradient: its gradient
+};
+
+/// Gradients of what experts were given.
+struct ExpertGradients {
+  Tensor rows;     ///< [rows, hidden]
+  Tensor weights;  ///< accumulator type [rows, top_k]
+};
+
+/// [rows, hidden]: of each row the sum over its experts here of weight * expert(row), in the order of its slots.
+Tensor experts_forward(const LayerContext&, const ExpertViews& weights, const ExpertInput& input, ExpertState& state);
+
+/// output_gradient: [rows, hidden].
+ExpertGradients experts_backward_input(const LayerContext&, const ExpertViews& weights, const ExpertInput& input,
+                                       ConstView output_gradient, ExpertState& state);
+
+/// Adds to `gradients` (accumulator type) and leaves `state` empty.
+void experts_backward_weight(const LayerContext&, const ExpertInput& input, ExpertState& state,
+                             const ExpertViews& gradients);
+
+}  // namespace moesaic

@@ -1,0 +1,30 @@
+#pragma once
+/// The tokens of one forward and backward on one rank.
+
+#include "moesaic/tensor/view.hpp"
+
+namespace moesaic {
+
+/// tokens = sequences * length (this rank's part of each sequence); zero sequences are legal: the rank still takes
+/// part in every exchange.
+struct MicroBatch {
+  std::int64_t sequences = 0;
+  std::int64_t length = 0;
+  ConstView ids;        ///< i32 [tokens]
+  ConstView labels;     ///< i32 [tokens], -1: not counted
+  ConstView positions;  ///< i32 [tokens], position in the sequence
+  ConstView documents;  ///< i32 [sequences, length], absent: one document a sequence
+
+  /// Loss is scaled by this before it is differentiated: 1 / counted labels of the global batch.
+  double loss_scale = 1;
+  /// d(total loss) / d(sum of one MoE layer's auxiliary losses over this micro-batch's groups).
+  double balance_gradient = 0;
+  /// What turns that sum into this rank's share of the layer's mean auxiliary loss (a metric).
+  double balance_weight = 0;
+  /// In batch scope: tokens of this micro-batch over all data ranks; 0 in sequence scope.
+  std::int64_t balance_tokens = 0;
+
+  std::int64_t tokens() const { return sequences * length; }
+};
+
+}  // namespace moesaic

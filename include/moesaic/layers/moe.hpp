@@ -1,0 +1,48 @@
+#pragma once
+/// Mixture-of-experts feed-forward: router, dispatch, grouped SwiGLU experts, weighted combination.
+
+#include <memory>
+#include <string>
+
+#include "moesaic/layers/experts.hpp"
+#include "moesaic/layers/feed_forward.hpp"
+#include "moesaic/layers/moe_spec.hpp"
+#include "moesaic/layers/router.hpp"
+
+namespace moesaic {
+
+/// What forward leaves for backward. The passage reads the routing: it must go first.
+struct MoeState : FeedForwardState {
+  ConstView input;  ///< [tokens, hidden], the caller's
+  RouterState router;
+  ExpertState experts;
+  std::unique_ptr<ExpertPassage> passage;
+  const ExpertInput* expert_input = nullptr;  ///< the passage's
+};
+
+/// y[t] = sum over the chosen experts e of weight[t,e] * down_e(silu(gate_e(x[t])) * up_e(x[t])).
+/// Parameters: `prefix`/router [experts, hidden]; of the experts `prefix`/experts/gate_up [experts, 2 * width, hidden]
+/// (rows of gate, then of up) and `prefix`/experts/down [experts, hidden, width].
+class MoeLayer : public FeedForward {
+ public:
+  /// `exchange` and `statistics` (null: nobody to share with) must outlive the layer.
+  MoeLayer(const MoeSpec& spec, std::string prefix, ExpertExchange& exchange, StatisticsExchange* statistics,
+           const MoeAccounts& accounts);
+
+  std::vector<ParameterSpec> dense_parameters() const override;
+  std::vector<ParameterSpec> expert_parameters() const override;
+
+  Tensor forward(const LayerContext&, const FeedForwardViews& weights, const MicroBatch&, ConstView x,
+                 std::unique_ptr<FeedForwardState>& state) const override;
+  Tensor backward_input(const LayerContext&, const FeedForwardViews& weights, ConstView output_gradient,
+                        FeedForwardState& state) const override;
+  void backward_weight(const LayerContext&, FeedForwardState& state, const FeedForwardViews& gradients) const override;
+
+ private:
+  MoeSpec spec_;
+  std::string prefix_;
+  ExpertExchange& exchange_;
+  Router router_;
+};
+
+}  // namespace moesaic

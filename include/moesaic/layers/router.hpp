@@ -1,0 +1,55 @@
+#pragma once
+/// The router of a MoE layer: which experts a token goes to, with what weight, and what balances them.
+
+#include "moesaic/layers/context.hpp"
+#include "moesaic/layers/expert_exchange.hpp"
+#include "moesaic/layers/micro_batch.hpp"
+#include "moesaic/layers/moe_spec.hpp"
+
+namespace moesaic {
+
+/// Where each token goes: a value of its own, so that it can be exchanged, and replayed by recompute.
+struct Routing {
+  Tensor probabilities;  ///< accumulator type [tokens, experts]; absent with the balanced router
+  Tensor indices;        ///< i32 [tokens, top_k], over all experts
+  Tensor weights;        ///< accumulator type [tokens, top_k]
+};
+
+struct RouterState {
+  Routing routing;
+  Tensor balance_gradient;  ///< accumulator type [groups, experts]; absent unless balanced by auxiliary loss
+  Tensor logits_gradient;   ///< storage type [tokens, experts], from the input gradient to the weight gradient
+};
+
+class Router {
+ public:
+  /// `statistics` may be null: no other rank shares a micro-batch.
+  Router(const MoeSpec& spec, StatisticsExchange* statistics, const MoeAccounts& accounts)
+      : spec_(spec), statistics_(statistics), accounts_(accounts) {}
+
+  /// Sets state.routing. weight: [experts, hidden]; x: [tokens, hidden].
+  void forward(const LayerContext&, ConstView weight, const MicroBatch&, ConstView x, RouterState& state) const;
+
+  /// Adds the routing to the load and, for a learned router, its auxiliary loss; balanced by auxiliary loss, keeps that
+  /// loss's gradient. In batch scope this exchanges statistics, with zero tokens too.
+  void account(const LayerContext&, const MicroBatch&, RouterState& state) const;
+
+  /// Adds to x_gradient what reaches x through the routing weights and the auxiliary loss.
+  void backward_input(const LayerContext&, ConstView weight, ConstView weights_gradient, View x_gradient,
+                      RouterState& state) const;
+
+  /// weight_gradient (accumulator type) += the gradient that backward_input left; x as in forward.
+  void backward_weight(const LayerContext&, ConstView x, RouterState& state, View weight_gradient) const;
+
+ private:
+  RouterOptions options() const { return {.top_k = spec_.top_k, .renormalise = spec_.renormalise}; }
+  void route_learned(const LayerContext&, ConstView weight, ConstView x, Routing&) const;
+  void count_load(const LayerContext&, ConstView counts) const;
+  void balance(const LayerContext&, const MicroBatch&, View counts, View probability_sums, RouterState&) const;
+
+  MoeSpec spec_;
+  StatisticsExchange* statistics_;
+  MoeAccounts accounts_;
+};
+
+}  // namespace moesaic

@@ -1,0 +1,30 @@
+#include "moesaic/layers/rms_norm.hpp"
+
+namespace moesaic {
+namespace {
+
+/// The leading extents of x: one statistic for each.
+Extents rows_of(ConstView x) { return x.rank() == 3 ? Extents{x.extent(0), x.extent(1)} : Extents{x.extent(0)}; }
+
+}  // namespace
+
+void RmsNorm::forward(const LayerContext& ctx, ConstView weight, ConstView x, View y, RmsNormState& state) const {
+  state.inverse_rms = ctx.activation(ctx.accumulator(), rows_of(x));
+  ctx.ops->rms_norm_forward(ctx.on, x, weight, eps_, y, state.inverse_rms);
+}
+
+void RmsNorm::backward_input(const LayerContext& ctx, ConstView weight, ConstView x, ConstView output_gradient,
+                             double beta, View x_gradient, RmsNormState& state) const {
+  state.weight_gradient = ctx.activation(ctx.accumulator(), weight.extents());
+  ctx.ops->fill(ctx.on, 0, state.weight_gradient);
+  ctx.ops->rms_norm_backward(ctx.on, x, weight, state.inverse_rms, output_gradient, beta, x_gradient,
+                             state.weight_gradient);
+  state.inverse_rms.reset();
+}
+
+void RmsNorm::backward_weight(const LayerContext& ctx, RmsNormState& state, View weight_gradient) const {
+  ctx.ops->accumulate(ctx.on, state.weight_gradient, weight_gradient);
+  state.weight_gradient.reset();
+}
+
+}  // namespace moesaic

@@ -1,0 +1,88 @@
+#include "moesaic/layers/router.hpp"
+
+#include "moesaic/layers/linear.hpp"
+
+#include <utility>
+
+namespace moesaic {
+namespace {
+
+/// What statistics are taken of: the balanced router has no probabilities, all experts are alike to it.
+Tensor uniform_probabilities(const LayerContext& ctx, std::int64_t tokens, std::int64_t experts) {
+  Tensor probabilities = ctx.workspace(ctx.accumulator(), {tokens, experts});
+  ctx.ops->fill(ctx.on, 1 / static_cast<double>(experts), probabilities);
+  return probabilities;
+}
+
+}  // namespace
+
+void Router::forward(const LayerContext& ctx, ConstView weight, const MicroBatch& batch, ConstView x,
+                     RouterState& state) const {
+  const Extents slots{x.extent(0), spec_.top_k};
+  Routing& routing = state.routing;
+  routing.indices = ctx.activation(DType::i32, slots);
+  routing.weights = ctx.activation(ctx.accumulator(), slots);
+  if (spec_.balanced_router) {
+    ctx.ops->balanced_routing(ctx.on, batch.positions, spec_.experts, routing.indices, routing.weights);
+  } else {
+    route_learned(ctx, weight, x, routing);
+  }
+}
+
+void Router::route_learned(const LayerContext& ctx, ConstView weight, ConstView x, Routing& routing) const {
+  routing.probabilities = ctx.activation(ctx.accumulator(), {x.extent(0), spec_.experts});
+  linear_forward(ctx, x, weight, routing.probabilities);
+  ctx.ops->router_forward(ctx.on, options(), routing.probabilities, accounts_.selection_bias, routing.probabilities,
+                          routing.indices, routing.weights);
+}
+
+void Router::account(const LayerContext& ctx, const MicroBatch& batch, RouterState& state) const {
+  const bool by_sequence = spec_.scope == BalanceScope::sequence && !spec_.balanced_router;
+  const Extents extents{by_sequence ? batch.sequences : 1, spec_.experts};
+  Tensor counts = ctx.workspace(DType::i64, extents), sums = ctx.workspace(ctx.accumulator(), extents);
+  Tensor uniform;
+  if (spec_.balanced_router) uniform = uniform_probabilities(ctx, batch.tokens(), spec_.experts);
+  const ConstView probabilities = spec_.balanced_router ? uniform.view() : state.routing.probabilities.view();
+  ctx.ops->router_statistics(ctx.on, probabilities, state.routing.indices, counts, sums);
+  count_load(ctx, counts);
+  if (!spec_.balanced_router) balance(ctx, batch, counts, sums, state);
+}
+
+void Router::count_load(const LayerContext& ctx, ConstView counts) const {
+  for (std::int64_t group = 0; group < counts.extent(0); ++group) {
+    ctx.ops->accumulate(ctx.on, counts.rows(group, group + 1), accounts_.load);
+  }
+}
+
+void Router::balance(const LayerContext& ctx, const MicroBatch& batch, View counts, View probability_sums,
+                     RouterState& state) const {
+  const bool by_batch = spec_.scope == BalanceScope::batch;
+  if (by_batch && statistics_ != nullptr) statistics_->sum(counts, probability_sums);
+  Tensor loss = ctx.workspace(ctx.accumulator(), {1});
+  Tensor gradient = ctx.activation(ctx.accumulator(), probability_sums.extents());
+  ctx.ops->balance_loss(ctx.on, counts, probability_sums, by_batch ? batch.balance_tokens : batch.length, spec_.top_k,
+                        batch.balance_gradient, loss, gradient);
+  ctx.ops->scale(ctx.on, batch.balance_weight, loss);
+  ctx.ops->accumulate(ctx.on, loss, accounts_.auxiliary_loss);
+  if (spec_.balance == Balance::auxiliary) state.balance_gradient = std::move(gradient);
+}
+
+void Router::backward_input(const LayerContext& ctx, ConstView weight, ConstView weights_gradient, View x_gradient,
+                            RouterState& state) const {
+  if (spec_.balanced_router) return;
+  Routing& routing = state.routing;
+  Tensor gradient = ctx.activation(ctx.accumulator(), routing.probabilities.view().extents());
+  ctx.ops->router_backward(ctx.on, options(), routing.probabilities, routing.indices, weights_gradient,
+                           state.balance_gradient, gradient);
+  routing.probabilities.reset();
+  state.balance_gradient.reset();
+  state.logits_gradient = to_storage_type(ctx, std::move(gradient));
+  linear_backward_input(ctx, state.logits_gradient, weight, 1, x_gradient);
+}
+
+void Router::backward_weight(const LayerContext& ctx, ConstView x, RouterState& state, View weight_gradient) const {
+  if (!spec_.balanced_router) linear_backward_weight(ctx, state.logits_gradient, x, weight_gradient);
+  state = RouterState();
+}
+
+}  // namespace moesaic

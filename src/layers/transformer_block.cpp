@@ -1,0 +1,129 @@
+#include "moesaic/layers/transformer_block.hpp"
+
+#include "moesaic/layers/dense.hpp"
+
+#include <string>
+#include <utility>
+
+namespace moesaic {
+namespace {
+
+/// Members are destroyed in reverse: what reads a tensor stands below it.
+struct TransformerState : BlockState {
+  Tensor input, attention_input;      ///< [tokens, hidden], before and after the norm
+  Tensor middle, feed_forward_input;  ///< the same of the second half
+  RmsNormState attention_norm, feed_forward_norm;
+  AttentionState attention;
+  std::unique_ptr<FeedForwardState> feed_forward;
+};
+
+std::string path_of(std::int64_t index) { return "blocks/" + std::to_string(index); }
+
+ParameterSpec norm_parameter(std::int64_t index, const char* name, std::int64_t hidden) {
+  return {path_of(index) + "/" + name, {hidden}, Initialisation::ones, false};
+}
+
+void append(std::vector<ParameterSpec>& all, const std::vector<ParameterSpec>& more) {
+  all.insert(all.end(), more.begin(), more.end());
+}
+
+std::vector<UnitSpec> block_units(std::int64_t index, std::int64_t hidden, const Attention& attention,
+                                  const FeedForward& feed_forward) {
+  UnitSpec block{.name = path_of(index), .expert = false, .parameters = {}, .tied_to = {}};
+  block.parameters.push_back(norm_parameter(index, "attention_norm", hidden));
+  append(block.parameters, attention.parameters());
+  block.parameters.push_back(norm_parameter(index, "feed_forward_norm", hidden));
+  append(block.parameters, feed_forward.dense_parameters());
+
+  UnitSpec experts{.name = path_of(index) + "/experts",
+                   .expert = true,
+                   .parameters = feed_forward.expert_parameters(),
+                   .tied_to = {}};
+  if (experts.parameters.empty()) return {block};
+  return {block, experts};
+}
+
+}  // namespace
+
+TransformerBlock::TransformerBlock(std::int64_t index, const AttentionSpec& attention, std::int64_t dense_width,
+                                   double norm_eps, const RotaryTable& rotary)
+    : TransformerBlock(
+          index, attention, norm_eps, rotary,
+          std::make_unique<DenseFeedForward>(attention.hidden, dense_width, path_of(index) + "/feed_forward")) {}
+
+TransformerBlock::TransformerBlock(std::int64_t index, const AttentionSpec& attention, const MoeSpec& moe,
+                                   double norm_eps, const RotaryTable& rotary, ExpertExchange& exchange,
+                                   StatisticsExchange* statistics, const MoeAccounts& accounts)
+    : TransformerBlock(index, attention, norm_eps, rotary,
+                       std::make_unique<MoeLayer>(moe, path_of(index), exchange, statistics, accounts)) {}
+
+TransformerBlock::TransformerBlock(std::int64_t index, const AttentionSpec& attention, double norm_eps,
+                                   const RotaryTable& rotary, std::unique_ptr<FeedForward> feed_forward)
+    : norm_(norm_eps), attention_(attention, path_of(index) + "/attention"), feed_forward_(std::move(feed_forward)),
+      rotary_(rotary), units_(block_units(index, attention.hidden, attention_, *feed_forward_)) {}
+
+TransformerBlock::Parts TransformerBlock::parts_of(const BlockViews& views) const {
+  const std::span<const View> block(views[0]);
+  const std::size_t count = attention_.parameters().size();
+  Parts parts{.attention_norm = block[0],
+              .feed_forward_norm = block[1 + count],
+              .attention = block.subspan(1, count),
+              .feed_forward = {.dense = block.subspan(2 + count), .experts = {}}};
+  if (views.size() > 1) parts.feed_forward.experts = views[1];
+  return parts;
+}
+
+Tensor TransformerBlock::forward(const LayerContext& ctx, const BlockViews& weights, const MicroBatch& batch,
+                                 Tensor hidden, std::unique_ptr<BlockState>& state) const {
+  const Parts parts = parts_of(weights);
+  const Extents extents = hidden.view().extents();
+  auto own = std::make_unique<TransformerState>();
+
+  // middle = x + attention(norm(x))
+  own->input = std::move(hidden);
+  own->attention_input = ctx.activation(extents);
+  norm_.forward(ctx, parts.attention_norm, own->input, own->attention_input, own->attention_norm);
+  own->middle = attention_.forward(ctx, parts.attention, batch, rotary_, own->attention_input, own->attention);
+  ctx.ops->accumulate(ctx.on, own->input, own->middle);
+
+  // y = middle + feed_forward(norm(middle))
+  own->feed_forward_input = ctx.activation(extents);
+  norm_.forward(ctx, parts.feed_forward_norm, own->middle, own->feed_forward_input, own->feed_forward_norm);
+  Tensor y = feed_forward_->forward(ctx, parts.feed_forward, batch, own->feed_forward_input, own->feed_forward);
+  ctx.ops->accumulate(ctx.on, own->middle, y);
+  state = std::move(own);
+  return y;
+}
+
+Tensor TransformerBlock::backward_input(const LayerContext& ctx, const BlockViews& weights, const MicroBatch& batch,
+                                        BlockState& state, Tensor output_gradient) const {
+  const Parts parts = parts_of(weights);
+  auto& own = static_cast<TransformerState&>(state);
+  Tensor gradient = std::move(output_gradient);  // of the residual stream: both halves add to it in place
+
+  Tensor inner = feed_forward_->backward_input(ctx, parts.feed_forward, gradient, *own.feed_forward);
+  norm_.backward_input(ctx, parts.feed_forward_norm, own.middle, inner, 1, gradient, own.feed_forward_norm);
+  own.middle.reset();
+  inner.reset();
+
+  inner = attention_.backward_input(ctx, parts.attention, batch, rotary_, gradient, own.attention);
+  norm_.backward_input(ctx, parts.attention_norm, own.input, inner, 1, gradient, own.attention_norm);
+  own.input.reset();
+  return gradient;
+}
+
+void TransformerBlock::backward_weight(const LayerContext& ctx, const MicroBatch&, BlockState& state,
+                                       const BlockViews& gradients) const {
+  const Parts parts = parts_of(gradients);
+  auto& own = static_cast<TransformerState&>(state);
+  feed_forward_->backward_weight(ctx, *own.feed_forward, parts.feed_forward);
+  own.feed_forward.reset();
+  own.feed_forward_input.reset();
+  norm_.backward_weight(ctx, own.feed_forward_norm, parts.feed_forward_norm);
+
+  attention_.backward_weight(ctx, own.attention, parts.attention);
+  own.attention_input.reset();
+  norm_.backward_weight(ctx, own.attention_norm, parts.attention_norm);
+}
+
+}  // namespace moesaic
