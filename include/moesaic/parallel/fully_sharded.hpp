@@ -1,0 +1,47 @@
+#pragma once
+/// Fully sharded data parallelism over the blocks of a model: which units are whole when. The only place that decides
+/// what is gathered and reduced early.
+
+#include <memory>
+
+#include "moesaic/comm/communicators.hpp"
+#include "moesaic/layers/block.hpp"
+#include "moesaic/parallel/sharded_unit.hpp"
+
+namespace moesaic {
+
+class FullySharded {
+ public:
+  /// `blocks`: this rank's, in order; they, `grid` and the communicators must outlive this.
+  FullySharded(const std::vector<std::unique_ptr<ModelBlock>>& blocks, const LayerContext& context, const ProcessGrid& grid,
+               int rank, const Communicators& communicators);
+
+  /// All units in order, for the optimizer and the checkpoint.
+  const std::vector<std::unique_ptr<ShardedUnit>>& units() const { return units_; }
+
+  /// The weights of block `block`, after the gather of `next` (-1: none) was started, so that it runs while
+  /// `block` computes.
+  BlockViews gather(int block, int next);
+  void release(int block);
+
+  /// Where block `block` adds its weight gradients.
+  BlockViews gradients(int block);
+  /// Starts to reduce the gradients of `block` and completes the reduction that was started before it.
+  void reduce(int block);
+  /// Completes the reduction still under way.
+  void complete_reductions();
+
+  /// Sums over replicas, then adds a tied head's gradients to its embedding's. After the last micro-batch of a step.
+  void finish_gradients();
+  void zero_gradients();
+
+  /// Bytes of the largest block's gathered weights.
+  std::int64_t largest_gathered_bytes() const;
+
+ private:
+  std::vector<std::unique_ptr<ShardedUnit>> units_;
+  std::vector<std::vector<ShardedUnit*>> of_block_;
+  int reducing_ = -1;
+};
+
+}  // namespace moesaic

@@ -1,0 +1,68 @@
+#pragma once
+/// One unit of parameters under fully sharded data parallelism (Rajbhandari et al. 2020, arXiv 1910.02054; Zhao et al.
+/// 2023, arXiv 2304.11277): every rank keeps a slice; the whole exists only around its use.
+
+#include "moesaic/comm/communicator.hpp"
+#include "moesaic/layers/context.hpp"
+#include "moesaic/parallel/unit_layout.hpp"
+
+namespace moesaic {
+
+/// Gather before use, release after; the whole gradient is accumulated, then reduced into the slice. With one shard
+/// there is nothing to gather or to reduce: the whole is the slice itself.
+/// On the CPU everything is of one type; the gathered copy has the type of the slices.
+class ShardedUnit {
+ public:
+  /// `shards` and `replicas` must outlive the unit. The slices of values and gradients are allocated, not filled.
+  /// `tied`: the unit whose values this one shares, or null; layouts must agree.
+  ShardedUnit(UnitLayout layout, DType type, const LayerContext& context, Communicator& shards, Communicator& replicas,
+              ShardedUnit* tied);
+
+  const UnitLayout& layout() const { return layout_; }
+  const UnitSpec& spec() const { return layout_.spec(); }
+  /// The pieces of this rank's slice.
+  const std::vector<SlicePiece>& pieces() const { return pieces_; }
+  ShardedUnit* tied() const { return tied_; }
+  Communicator& replicas() const { return *replicas_; }
+
+  /// This rank's slice of the values, flat [layout().slice()]; a tied unit's are those of the unit it shares.
+  View values() const { return tied_ ? tied_->values() : values_.view(); }
+  /// This rank's slice of the summed gradients, flat.
+  View gradients() const { return gradients_; }
+
+  /// Starts to collect the whole; no effect when it is here or on its way.
+  void initiate_gather();
+  /// The whole, as views of the parameters.
+  ParameterViews complete_gather();
+  /// Frees the gathered copy.
+  void release();
+
+  /// Views of the whole gradient to add to; zeroed when it is first asked for after a reduction.
+  ParameterViews gradient_views();
+  /// Starts to sum the whole gradient over the shards into this rank's slice.
+  void initiate_reduce();
+  /// Adds the sum to the slice and frees the whole gradient.
+  void complete_reduce();
+
+  /// Sums the slice over the replicas; once a step, after the last reduction.
+  void reduce_replicas();
+  /// Adds this unit's gradients to those of the unit that it shares values with.
+  void add_gradients_to_tied();
+  void zero_gradients();
+
+ private:
+  bool sharded() const { return layout_.placement().shards > 1; }
+
+  UnitLayout layout_;
+  DType type_;
+  LayerContext context_;
+  Communicator* shards_;
+  Communicator* replicas_;
+  ShardedUnit* tied_;
+  std::vector<SlicePiece> pieces_;
+  Tensor values_, gradients_;
+  Tensor gathered_, whole_gradient_, reduced_;
+  Pending gathering_, reducing_;
+};
+
+}  // namespace moesaic

@@ -1,0 +1,79 @@
+#include "moesaic/optim/optimizer.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace moesaic {
+
+Optimizer::Optimizer(const OptimizerSettings& settings, const Operators& ops, const OperatorContext& on,
+                     const std::vector<std::unique_ptr<ShardedUnit>>& units, std::vector<std::string> names,
+                     Communicator& world)
+    : settings_(settings), ops_(&ops), on_(on), units_(&units), names_(std::move(names)), world_(&world) {
+  std::sort(names_.begin(), names_.end());
+  names_.erase(std::unique(names_.begin(), names_.end()), names_.end());
+  allocate_moments();
+  collect_parts();
+}
+
+void Optimizer::allocate_moments() {
+  for (const auto& unit : *units_) {
+    Moments& moments = moments_.emplace_back();
+    if (unit->tied()) continue;
+    const DType type = settings_.moments == DType::f32 ? unit->values().dtype() : settings_.moments;
+    for (Tensor* moment : {&moments.first, &moments.second}) {
+      *moment = on_.arena->tensor(type, unit->values().extents(), Label::moments);
+      ops_->fill(on_, 0, *moment);
+    }
+  }
+}
+
+void Optimizer::collect_parts() {
+  for (const auto& unit : *units_) {
+    if (unit->tied() || unit->replicas().rank() != 0) continue;
+    for (const SlicePiece& piece : unit->pieces()) {
+      const std::string& name = unit->spec().parameters[static_cast<std::size_t>(piece.parameter)].name;
+      const auto found = std::lower_bound(names_.begin(), names_.end(), name);
+      MOESAIC_ASSERT(found != names_.end() && *found == name);
+      parts_.push_back({unit->gradients().rows(piece.at, piece.at + piece.elements.size()),
+                        static_cast<std::size_t>(found - names_.begin())});
+    }
+  }
+  part_sums_ = on_.arena->tensor(DType::f64, {static_cast<std::int64_t>(parts_.size())}, Label::workspace);
+  name_sums_ = on_.arena->tensor(DType::f64, {static_cast<std::int64_t>(names_.size())}, Label::workspace);
+}
+
+double Optimizer::gradient_norm() {
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    const auto at = static_cast<std::int64_t>(i);
+    ops_->sum_of_squares(on_, parts_[i].gradients, part_sums_.view().rows(at, at + 1));
+  }
+  ops_->fill(on_, 0, name_sums_);
+  auto* sums = name_sums_.view().data<double>();
+  for (std::size_t i = 0; i < parts_.size(); ++i) sums[parts_[i].name] += part_sums_.view().data<double>()[i];
+  world_->all_reduce(name_sums_);
+  double total = 0;
+  for (std::size_t i = 0; i < names_.size(); ++i) total += sums[i];
+  return std::sqrt(total);
+}
+
+void Optimizer::update(std::int64_t step, double lr, double gradient_norm) {
+  AdamwStep adamw{.lr = lr, .beta1 = settings_.beta1, .beta2 = settings_.beta2, .eps = settings_.eps,
+                  .weight_decay = settings_.weight_decay, .gradient_scale = 1, .step = step};
+  if (settings_.clip > 0) adamw.gradient_scale = std::min(1.0, settings_.clip / (gradient_norm + 1e-6));
+  for (std::size_t unit = 0; unit < units_->size(); ++unit)
+    if (!(*units_)[unit]->tied()) update_unit(adamw, unit);
+}
+
+void Optimizer::update_unit(const AdamwStep& step, std::size_t unit) {
+  const ShardedUnit& sharded = *(*units_)[unit];
+  for (const SlicePiece& piece : sharded.pieces()) {
+    const ParameterSpec& parameter = sharded.spec().parameters[static_cast<std::size_t>(piece.parameter)];
+    AdamwStep mine = step;
+    if (settings_.decay == Decay::matrices && !parameter.matrix) mine.weight_decay = 0;
+    const auto run = [&](View slice) { return slice.rows(piece.at, piece.at + piece.elements.size()); };
+    ops_->adamw(on_, mine, run(sharded.gradients()), run(sharded.values()), run(first_moment(unit)),
+                run(second_moment(unit)));
+  }
+}
+
+}  // namespace moesaic

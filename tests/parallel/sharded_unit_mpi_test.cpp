@@ -1,0 +1,211 @@
+#include "moesaic/parallel/sharded_unit.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+
+#include "moesaic/comm/mirror_communicator.hpp"
+#include "moesaic/comm/mpi_communicator.hpp"
+#include "support/host_tensor.hpp"
+
+namespace moesaic {
+namespace {
+
+/// A value whose sums round.
+float odd_value(std::int64_t rank, int parameter, std::int64_t element) {
+  return std::sin(static_cast<float>(element * 7 + parameter) + static_cast<float>(rank)) *
+         std::pow(10.0f, static_cast<float>((element + rank) % 5));
+}
+
+/// This rank is one shard of all ranks, or one replica of all; the other group has one member.
+class ShardedUnitTest : public ::testing::Test {
+ protected:
+  using Value = std::function<float(int parameter, std::int64_t element)>;
+
+  ShardedUnit make_unit(ShardedUnit* tied = nullptr) {
+    return ShardedUnit(UnitLayout(spec, {1, 0, size}), DType::f32, context, world, alone, tied);
+  }
+  ShardedUnit make_replica() { return ShardedUnit(UnitLayout(spec, {1, 0, 1}), DType::f32, context, alone, world, nullptr); }
+
+  static void set_slice(const ShardedUnit& unit, View slice, const Value& value) {
+    for (const SlicePiece& piece : unit.pieces())
+      for (std::int64_t i = 0; i < piece.elements.size(); ++i)
+        slice.data<float>()[piece.at + i] = value(piece.parameter, piece.elements.begin + i);
+  }
+  static void expect_slice(const ShardedUnit& unit, View slice, const Value& value) {
+    for (const SlicePiece& piece : unit.pieces())
+      for (std::int64_t i = 0; i < piece.elements.size(); ++i)
+        ASSERT_EQ(slice.data<float>()[piece.at + i], value(piece.parameter, piece.elements.begin + i))
+            << piece.parameter << ", " << piece.elements.begin + i;
+  }
+  static void add(const ParameterViews& views, const Value& value) {
+    for (std::size_t p = 0; p < views.size(); ++p)
+      for (std::int64_t i = 0; i < views[p].size(); ++i)
+        views[p].data<float>()[i] += value(static_cast<int>(p), i);
+  }
+  /// A serial loop over the ranks.
+  Value rank_order_sum() const {
+    return [ranks = size](int p, std::int64_t i) {
+      float sum = odd_value(0, p, i);
+      for (int r = 1; r < ranks; ++r) sum += odd_value(r, p, i);
+      return sum;
+    };
+  }
+  Value odd() const {
+    return [rank = rank](int p, std::int64_t i) { return odd_value(rank, p, i); };
+  }
+  static float place(int parameter, std::int64_t element) { return 1000.0f * static_cast<float>(parameter) + static_cast<float>(element); }
+
+  Arena arena{host_memory()};
+  LayerContext context{&operators(DeviceKind::cpu), {host_stream, &arena}, DType::f32};
+  MpiCommunicator world{MpiHandle::duplicate(MPI_COMM_WORLD), arena};
+  MirrorCommunicator alone{1};
+  int rank = world.rank(), size = world.size();
+  UnitSpec spec{.name = "unit",
+                .parameters = {{.name = "a", .shape = {5}}, {.name = "b", .shape = {11, 9}}, {.name = "c", .shape = {2}}}};
+};
+
+TEST_F(ShardedUnitTest, GatherGivesTheWholeOnEveryRank) {
+  ShardedUnit unit = make_unit();
+  set_slice(unit, unit.values(), place);
+  unit.initiate_gather();
+  unit.initiate_gather();  // on its way already: no second one
+  const ParameterViews views = unit.complete_gather();
+  ASSERT_EQ(views.size(), 3u);
+  EXPECT_EQ(views[1].extents(), (Extents{11, 9}));
+  for (int p = 0; p < 3; ++p)
+    for (std::int64_t i = 0; i < views[p].size(); ++i) EXPECT_EQ(views[p].data<float>()[i], place(p, i));
+}
+
+TEST_F(ShardedUnitTest, GatherSeesValuesThatChanged) {
+  ShardedUnit unit = make_unit();
+  set_slice(unit, unit.values(), place);
+  unit.complete_gather();
+  unit.release();
+  set_slice(unit, unit.values(), [](int, std::int64_t) { return 7.0f; });
+  EXPECT_EQ(unit.complete_gather()[1].data<float>()[98], 7.0f);
+}
+
+TEST_F(ShardedUnitTest, ReleaseFreesTheGatheredCopy) {
+  ShardedUnit unit = make_unit();
+  set_slice(unit, unit.values(), place);
+  unit.initiate_gather();
+  EXPECT_EQ(arena.used(Label::gathered) > 0, size > 1);
+  unit.complete_gather();
+  if (size > 1) {
+    EXPECT_GE(arena.used(Label::gathered), unit.layout().whole() * 4);
+  }
+  unit.release();
+  EXPECT_EQ(arena.used(Label::gathered), 0);
+  unit.release();
+  EXPECT_EQ(arena.used(Label::gathered), 0);
+}
+
+TEST_F(ShardedUnitTest, ReleaseCompletesAGatherNobodyWaitedFor) {
+  ShardedUnit unit = make_unit();
+  set_slice(unit, unit.values(), place);
+  unit.initiate_gather();
+  unit.release();
+  EXPECT_EQ(arena.used(Label::gathered), 0);
+}
+
+TEST_F(ShardedUnitTest, ReduceSumsInRankOrder) {
+  ShardedUnit unit = make_unit();
+  unit.zero_gradients();
+  add(unit.gradient_views(), odd());
+  unit.initiate_reduce();
+  unit.complete_reduce();
+  unit.complete_reduce();
+  expect_slice(unit, unit.gradients(), rank_order_sum());
+  EXPECT_EQ(arena.used(Label::unreduced_gradients), 0);
+  EXPECT_EQ(arena.used(Label::exchange), 0);
+}
+
+TEST_F(ShardedUnitTest, GradientsAccumulateOverReductions) {
+  ShardedUnit unit = make_unit();
+  unit.zero_gradients();
+  for (int micro_batch = 1; micro_batch <= 3; ++micro_batch) {
+    add(unit.gradient_views(), [&](int p, std::int64_t i) { return static_cast<float>(micro_batch) * place(p, i); });
+    unit.initiate_reduce();
+    unit.complete_reduce();
+  }
+  expect_slice(unit, unit.gradients(),
+               [this](int p, std::int64_t i) { return static_cast<float>(6 * size) * place(p, i); });
+}
+
+TEST_F(ShardedUnitTest, GradientsAccumulateBeforeOneReduction) {
+  ShardedUnit unit = make_unit();
+  unit.zero_gradients();
+  for (int micro_batch = 1; micro_batch <= 3; ++micro_batch)
+    add(unit.gradient_views(), [&](int p, std::int64_t i) { return static_cast<float>(micro_batch) * place(p, i); });
+  unit.initiate_reduce();
+  unit.complete_reduce();
+  expect_slice(unit, unit.gradients(),
+               [this](int p, std::int64_t i) { return static_cast<float>(6 * size) * place(p, i); });
+}
+
+TEST_F(ShardedUnitTest, ZeroForgetsTheStepBefore) {
+  ShardedUnit unit = make_unit();
+  for (int step = 0; step < 2; ++step) {
+    unit.zero_gradients();
+    add(unit.gradient_views(), place);
+    unit.initiate_reduce();
+    unit.complete_reduce();
+  }
+  expect_slice(unit, unit.gradients(), [this](int p, std::int64_t i) { return static_cast<float>(size) * place(p, i); });
+}
+
+TEST_F(ShardedUnitTest, OneShardIsTheWholeWithoutCopies) {
+  ShardedUnit unit = make_replica();
+  const std::int64_t used = arena.used();
+  EXPECT_EQ(unit.complete_gather()[0].raw(), unit.values().raw());
+  EXPECT_EQ(unit.gradient_views()[0].raw(), unit.gradients().raw());
+  unit.initiate_reduce();
+  unit.complete_reduce();
+  EXPECT_EQ(arena.used(), used);
+  EXPECT_EQ(arena.peak(), used);
+}
+
+TEST_F(ShardedUnitTest, ReplicasSumInRankOrder) {
+  ShardedUnit unit = make_replica();
+  unit.zero_gradients();
+  add(unit.gradient_views(), odd());
+  unit.reduce_replicas();
+  expect_slice(unit, unit.gradients(), rank_order_sum());
+}
+
+TEST_F(ShardedUnitTest, ATiedUnitSharesValuesAndKeepsItsOwnGradients) {
+  ShardedUnit first = make_unit();
+  const std::int64_t parameters = arena.used(Label::parameters);
+  ShardedUnit second = make_unit(&first);
+  EXPECT_EQ(arena.used(Label::parameters), parameters);
+  EXPECT_EQ(second.values().raw(), first.values().raw());
+  set_slice(first, first.values(), place);
+  EXPECT_EQ(second.complete_gather()[1].data<float>()[98], place(1, 98));
+
+  for (ShardedUnit* unit : {&first, &second}) {
+    unit->zero_gradients();
+    add(unit->gradient_views(), unit == &first ? odd() : Value(place));
+    unit->initiate_reduce();
+    unit->complete_reduce();
+  }
+  expect_slice(first, first.gradients(), rank_order_sum());
+  second.add_gradients_to_tied();
+  expect_slice(first, first.gradients(), [this](int p, std::int64_t i) {
+    return rank_order_sum()(p, i) + static_cast<float>(size) * place(p, i);
+  });
+}
+
+TEST_F(ShardedUnitTest, EverythingIsGivenBack) {
+  {
+    ShardedUnit unit = make_unit();
+    set_slice(unit, unit.values(), place);
+    unit.complete_gather();
+    add(unit.gradient_views(), place);
+  }
+  EXPECT_EQ(arena.used(), 0);
+}
+
+}  // namespace
+}  // namespace moesaic
