@@ -1,0 +1,46 @@
+#pragma once
+/// The numbers of a run, one JSON object a step. INTERFACE names the keys.
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <string>
+
+namespace moesaic {
+
+struct StepMetrics {
+  std::int64_t step = 0;  ///< finished updates
+  double loss = 0;        ///< cross entropy alone, nats a token
+  double auxiliary_loss = 0;
+  std::optional<double> validation_loss;
+  double grad_norm = 0;  ///< before clipping
+  double lr = 0;
+  std::int64_t tokens = 0;  ///< cumulative
+  double seconds = 0;       ///< of this step
+  double tokens_per_second_per_rank = 0;
+  double tflops_per_rank = 0;
+  double expert_load = 1;              ///< largest over mean
+  std::int64_t memory_peak_bytes = 0;  ///< of the rank that needs most
+};
+
+/// One JSON object on one line, without the line's end. Keys in the order above, `validation_loss` only when there is
+/// one; doubles are the shortest that read back as the same bits, non-finite ones are null.
+std::string json_line(const StepMetrics& metrics);
+
+/// metrics.jsonl. For rank 0 alone.
+class MetricsFile {
+ public:
+  /// Keeps the lines of steps <= `step` of what is there (a resumed run), byte for byte, and drops the rest: lines of
+  /// later steps, and what is no metrics line, such as one that a crash cut short. The file is replaced at once or not
+  /// at all. RunError when it cannot be written.
+  MetricsFile(const std::filesystem::path& path, std::int64_t step);
+  /// One line, flushed. RunError when it cannot be written.
+  void write(const StepMetrics& metrics);
+
+ private:
+  std::filesystem::path path_;
+  std::ofstream file_;
+};
+
+}  // namespace moesaic

@@ -1,0 +1,63 @@
+#pragma once
+/// What a run is told, as plain data. The option table (app/) fills it; nothing here parses anything.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "moesaic/data/source.hpp"
+#include "moesaic/grid/process_grid.hpp"
+#include "moesaic/layers/moe.hpp"
+#include "moesaic/models/model_spec.hpp"
+#include "moesaic/optim/settings.hpp"
+
+namespace moesaic {
+
+enum class DeviceChoice : std::uint8_t { automatic, cpu, cuda };
+enum class Precision : std::uint8_t { automatic, bf16, fp32 };
+enum class Resume : std::uint8_t { automatic, never, path };
+
+struct RunSettings {
+  // [run]
+  std::string name;
+  std::string directory;
+  std::uint64_t seed = 0;
+  DeviceChoice device = DeviceChoice::automatic;
+  double wall_limit = 0;  ///< seconds after which the run stops behind a checkpoint; 0: none
+  // [model]
+  std::string config;          ///< path of a Hugging Face config.json; empty: init's own
+  std::string init = "random"; ///< "random", a Hugging Face folder, or a checkpoint
+  ModelOverrides overrides;
+  // [grid]
+  GridRequest grid;
+  // [data]
+  DataSettings data;
+  std::int64_t validate_every = 0;  ///< steps; 0: after the last only
+  // [train]
+  std::int64_t steps = 0;
+  std::int64_t global_batch = 0;  ///< sequences
+  std::int64_t micro_batch = 1;   ///< sequences
+  Precision precision = Precision::automatic;
+  bool reduce_every_micro_batch = true;  ///< train.reduce: after each micro-batch, or once a step
+  // [optimizer]
+  OptimizerSettings optimizer;
+  // [moe]
+  Balance balance = Balance::auxiliary;
+  BalanceScope auxiliary_scope = BalanceScope::sequence;
+  std::optional<double> auxiliary_coefficient;  ///< not given: router_aux_loss_coef of the config
+  double bias_rate = 0.001;
+  bool balanced_router = false;
+  // [checkpoint]
+  std::int64_t checkpoint_every = 0;  ///< steps; 0: the last only
+  std::int64_t keep = 2;
+  Resume resume = Resume::automatic;
+  std::string resume_path;
+  // [log]
+  std::int64_t log_every = 10;
+
+  /// The resolved deck as text, stored in checkpoints.
+  std::string deck;
+};
+
+}  // namespace moesaic

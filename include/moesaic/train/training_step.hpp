@@ -1,0 +1,65 @@
+#pragma once
+/// One optimizer step, read top to bottom: forward, loss, backward, reduce, clip, update.
+
+#include "moesaic/optim/optimizer.hpp"
+#include "moesaic/train/forward_pass.hpp"
+#include "moesaic/train/phases.hpp"
+
+namespace moesaic {
+
+/// How one step is taken; the same for all steps of a run.
+struct StepPlan {
+  BatchCut cut;
+  std::int64_t length = 0;  ///< tokens of a sequence
+  std::int64_t steps = 0;   ///< the run's last step, for the learning rate
+  bool reduce_every_micro_batch = true;  ///< train.reduce
+  OptimizerSettings optimizer;
+  Balance balance = Balance::none;
+  BalanceScope scope = BalanceScope::sequence;
+  double auxiliary_coefficient = 0;
+  double bias_rate = 0;
+};
+
+struct StepResult {
+  double loss = 0;            ///< mean cross entropy over the counted labels of the global batch
+  double auxiliary_loss = 0;  ///< mean over MoE layers, without the coefficient
+  double gradient_norm = 0;   ///< before clipping
+  double lr = 0;
+  double expert_load = 1;     ///< largest over mean load of an expert, the worst MoE layer
+  bool stop = false;          ///< some rank was asked to stop
+};
+
+/// Wires model, sharding and optimizer together. All members outlive this. Every call is collective.
+class TrainingStep {
+ public:
+  TrainingStep(const StepPlan& plan, ForwardPass& forward_pass, Model& model, FullySharded& sharding,
+               Optimizer& optimizer, const LayerContext& context, Communicator& data_ranks, Phases& phases);
+
+  /// Update number `step` (from 1) on this rank's micro-batches of it. `stop`: this rank was asked to stop; the request
+  /// travels with the step's own reduction.
+  StepResult run(std::int64_t step, const std::vector<HostBatch>& batches, bool stop);
+
+ private:
+  struct Totals;
+
+  Totals count(const std::vector<HostBatch>& batches);
+  MicroBatch scaled(const HostBatch& host, std::int64_t batch_tokens, const Totals& totals) const;
+  bool reduce_after(std::size_t m, std::size_t batches) const;
+  void forward_backward(const MicroBatch& batch, bool reduce, Totals& totals);
+  Tensor backward(int block, const MicroBatch& batch, BlockState& state, Tensor gradient);
+  void share(Totals& totals);
+  double auxiliary_loss() const;
+  double expert_load() const;
+  void update_selection_bias();
+
+  StepPlan plan_;
+  ForwardPass* forward_pass_;
+  Model* model_;
+  FullySharded* sharding_;
+  Optimizer* optimizer_;
+  LayerContext context_;
+  Communicator* data_ranks_;
+  Phases* phases_;
+};
+
+}  // namespace moesaic

@@ -1,0 +1,129 @@
+#include "moesaic/app/program.hpp"
+
+#include <mpi.h>
+
+#include <algorithm>
+
+#include "moesaic/app/build_info.hpp"
+#include "moesaic/app/deck.hpp"
+#include "moesaic/app/inspect.hpp"
+#include "moesaic/base/contract.hpp"
+#include "moesaic/base/log.hpp"
+#include "moesaic/base/text.hpp"
+#include "moesaic/comm/agreement.hpp"
+#include "moesaic/comm/mpi_communicator.hpp"
+#include "moesaic/train/run.hpp"
+
+namespace moesaic {
+namespace {
+
+using Words = std::vector<std::string>;
+
+constexpr const char* usage =
+    "moesaic trains Mixture-of-Experts models.\n\n"
+    "  moesaic train DECK [key=value | --key=value ...] [--check] [--dump-deck]\n"
+    "                                       under mpirun or srun, any number of ranks\n"
+    "  moesaic evaluate DECK [key=value ...] loss on data.validation, as one JSON line\n"
+    "  moesaic inspect CHECKPOINT.h5        arrays, deck and step\n"
+    "  moesaic --help [SECTION] | --version | --config\n\n"
+    "Exit status: 0 done; 1 failed; 2 bad command line, deck or input; 75 stopped behind a checkpoint: run it again.\n";
+
+bool take(Words& words, const std::string& flag) {
+  const auto found = std::find(words.begin(), words.end(), flag);
+  if (found == words.end()) return false;
+  words.erase(found);
+  return true;
+}
+
+int print_configuration() {
+  namespace b = build_info;
+  fmt::print("moesaic {} ({})\nbuilt    {}, preset {}, {} {}, -march={}\ncuda     {} {}\nmpi      {}\nhdf5     {}\n"
+             "boost    {}\nfmt      {}\nblas     {}\n",
+             b::version, b::revision, b::build_type, b::preset, b::compiler, b::flags, b::march, b::cuda, b::cuda_architectures,
+             b::mpi, b::hdf5, b::boost, b::fmt, b::blas);
+  return done;
+}
+
+int print_help(const Words& words) {
+  if (words.size() < 2) fmt::print("{}\nKeys of a deck:\n\n", usage);
+  fmt::print("{}", options_help(words.size() > 1 ? words[1] : ""));
+  return done;
+}
+
+/// The deck and its overrides, read on every rank, refused on all together.
+RunSettings settings_from(const Words& words, Communicator& world) {
+  RunSettings settings;
+  together(world, [&] {
+    MOESAIC_VALIDATE(words.size() >= 2 && !words[1].starts_with("-") && words[1].find('=') == std::string::npos,
+                     "moesaic {} needs a deck; write moesaic {} DECK [key=value ...]", words[0], words[0]);
+    settings = read_deck(words[1], {words.begin() + 2, words.end()});
+  });
+  return settings;
+}
+
+int train(Words words, const MpiSession& session, Communicator& world) {
+  const bool check = take(words, "--check"), dump = take(words, "--dump-deck");
+  const RunSettings settings = settings_from(words, world);
+  if (dump) log_line("{}", settings.deck);
+  if (check) check_run(settings, session, world);
+  if (check) log_line("{} is ready to run on {} ranks", words[1], session.size());
+  return check || dump ? done : run_training(settings, session, world);
+}
+
+int evaluate(const Words& words, const MpiSession& session, Communicator& world) {
+  return run_evaluation(settings_from(words, world), session, world);
+}
+
+/// The subcommands that run on all ranks. An error that all ranks agreed on is said once and ends them in order; any other
+/// ends the job from the rank that met it.
+int run_under_mpi(const Words& words) {
+  MpiSession session;
+  set_log_identity(session.rank(), session.host());
+  Arena scratch(host_memory());
+  MpiCommunicator world(MpiHandle::duplicate(MPI_COMM_WORLD), scratch);
+  try {
+    return words[0] == "train" ? train(words, session, world) : evaluate(words, session, world);
+  } catch (const AgreedInputError& error) {
+    if (session.rank() == 0) log_error("{}", error.what());
+    return bad_input;
+  } catch (const AgreedRunError& error) {
+    if (session.rank() == 0) log_error("{}", error.what());
+    return failed;
+  } catch (const InputError& error) {
+    log_error("{}", error.what());
+    session.abort(bad_input);
+  } catch (const std::exception& error) {
+    log_error("{}", error.what());
+    session.abort(failed);
+  }
+}
+
+int dispatch(const Words& words) {
+  if (words.empty() || words[0] == "--help" || words[0] == "-h") return print_help(words);
+  if (words[0] == "--version") return fmt::print("moesaic {}\n", build_info::version), done;
+  if (words[0] == "--config") return print_configuration();
+  if (words[0] == "train" || words[0] == "evaluate") return run_under_mpi(words);
+  if (words[0] == "inspect") return inspect_checkpoint(words);
+  static const Words later{"plan", "import", "export", "verify"};
+  MOESAIC_VALIDATE(std::find(later.begin(), later.end(), words[0]) == later.end(), "moesaic {} is not built yet; see --help",
+                   words[0]);
+  static const Words known{"train", "evaluate", "inspect", "--help", "--version", "--config"};
+  throw InputError(fmt::format("unknown command {}; did you mean {}? See moesaic --help", words[0],
+                               nearest_name(words[0], known)));
+}
+
+}  // namespace
+
+int run_program(const std::vector<std::string>& arguments) {
+  try {
+    return dispatch(arguments);
+  } catch (const InputError& error) {
+    log_error("{}", error.what());
+    return bad_input;
+  } catch (const std::exception& error) {
+    log_error("{}", error.what());
+    return failed;
+  }
+}
+
+}  // namespace moesaic

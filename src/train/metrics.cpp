@@ -1,0 +1,59 @@
+#include "moesaic/train/metrics.hpp"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "replace_file.hpp"
+
+namespace moesaic {
+namespace fs = std::filesystem;
+namespace {
+
+std::string json_number(double value) { return std::isfinite(value) ? fmt::format("{}", value) : "null"; }
+
+/// Whether `line` is the whole line of a step that a run resumed at `last` keeps.
+bool is_kept(const std::string& line, std::int64_t last) {
+  const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object()) return false;
+  const auto step = object.find("step");
+  return step != object.end() && step->is_number_integer() && step->get<std::int64_t>() <= last;
+}
+
+void copy_kept_lines(const fs::path& from, std::int64_t last, std::ostream& to) {
+  std::ifstream file(from, std::ios::binary);
+  for (std::string line; std::getline(file, line);)
+    if (is_kept(line, last)) to << line << '\n';
+}
+
+}  // namespace
+
+std::string json_line(const StepMetrics& metrics) {
+  std::string line = fmt::format(R"({{"step": {}, "loss": {}, "auxiliary_loss": {}, )", metrics.step,
+                                 json_number(metrics.loss), json_number(metrics.auxiliary_loss));
+  if (metrics.validation_loss) line += fmt::format(R"("validation_loss": {}, )", json_number(*metrics.validation_loss));
+  line += fmt::format(R"("grad_norm": {}, "lr": {}, "tokens": {}, "seconds": {}, )", json_number(metrics.grad_norm),
+                      json_number(metrics.lr), metrics.tokens, json_number(metrics.seconds));
+  line += fmt::format(R"("tokens_per_second_per_rank": {}, "tflops_per_rank": {}, )",
+                      json_number(metrics.tokens_per_second_per_rank), json_number(metrics.tflops_per_rank));
+  line += fmt::format(R"("expert_load": {}, "memory_peak_bytes": {}}})", json_number(metrics.expert_load),
+                      metrics.memory_peak_bytes);
+  return line;
+}
+
+MetricsFile::MetricsFile(const fs::path& path, std::int64_t step) : path_(path) {
+  replace_file(path_, [&](std::ostream& kept) { copy_kept_lines(path_, step, kept); });
+  errno = 0;
+  file_.open(path_, std::ios::binary | std::ios::app);
+  if (!file_) throw cannot_write(path_);
+}
+
+void MetricsFile::write(const StepMetrics& metrics) {
+  errno = 0;
+  file_ << json_line(metrics) << '\n' << std::flush;
+  if (!file_) throw cannot_write(path_);
+}
+
+}  // namespace moesaic
