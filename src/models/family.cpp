@@ -28,8 +28,9 @@ const ModelFamily& model_family(std::string_view model_type) {
     if (family.model_type == model_type) return family;
   }
   const std::vector<std::string> known = known_types();
-  throw InputError(fmt::format("model_type '{}' is of no known family (its layers are not built); known: {}; nearest: {}",
-                               model_type, fmt::join(known, ", "), nearest_name(model_type, known)));
+  throw InputError(
+      fmt::format("model_type '{}' is of no known family (its layers are not built); known: {}; nearest: {}",
+                  model_type, fmt::join(known, ", "), nearest_name(model_type, known)));
 }
 
 ModelSpec model_spec(const HfConfig& config, const ModelOverrides& overrides) {

@@ -39,17 +39,16 @@ Model::Model(const ModelSpec& spec, std::int64_t positions, ExpertExchange& exch
   make_accounts(moe_layers(spec, range));
   auto accounts = accounts_.begin();
   for (std::int64_t index = range.first; index < range.last; ++index) {
-    const BlockSpec* block = transformer_block(spec, index);
     if (index == 0) {
       blocks_.push_back(std::make_unique<EmbeddingBlock>(spec.vocabulary, spec.hidden));
-    } else if (block == nullptr) {
+    } else if (const BlockSpec* block = transformer_block(spec, index); block == nullptr) {
       blocks_.push_back(std::make_unique<HeadBlock>(spec.vocabulary, spec.hidden, spec.norm_eps, spec.tied_head));
     } else if (block->sparse()) {
       blocks_.push_back(std::make_unique<TransformerBlock>(index - 1, block->attention, block->moe, spec.norm_eps,
                                                            rotary_, exchange, statistics, *accounts++));
     } else {
-      blocks_.push_back(std::make_unique<TransformerBlock>(index - 1, block->attention, block->dense_width,
-                                                           spec.norm_eps, rotary_));
+      blocks_.push_back(
+          std::make_unique<TransformerBlock>(index - 1, block->attention, block->dense_width, spec.norm_eps, rotary_));
     }
   }
 }
@@ -63,26 +62,27 @@ std::vector<UnitSpec> Model::units() const {
 void Model::make_accounts(const std::vector<const MoeSpec*>& layers) {
   std::int64_t size = 0;
   for (const MoeSpec* moe : layers) size += moe->experts + 1;
-  Arena& arena = *context_.on.arena;
-  counted_ = arena.tensor(DType::f64, {size}, Label::batch);
+  counted_ = context_.on.arena->tensor(DType::f64, {size}, Label::batch);
   std::int64_t at = 0;
   for (const MoeSpec* moe : layers) {
-    MoeAccounts accounts;
-    // A count and a loss are both eight bytes, and zero is the same in both: one fill zeroes all.
     const View load = counted_.view().rows(at, at + moe->experts);
-    accounts.load = View(load.raw(), DType::i64, load.device(), load.extents());
-    accounts.auxiliary_loss = counted_.view().rows(at + moe->experts, at + moe->experts + 1);
-    if (moe->balance == Balance::bias) {
-      selection_biases_.push_back(arena.tensor(context_.accumulator(), {moe->experts}, Label::batch));
-      accounts.selection_bias = selection_biases_.back();
-      context_.ops->fill(context_.on, 0, accounts.selection_bias);
-    }
-    accounts_.push_back(accounts);
-    at += moe->experts + 1;
+    at += moe->experts;
+    accounts_.push_back({.selection_bias = selection_bias(*moe),
+                         .load = View(load.raw(), DType::i64, load.device(), load.extents()),
+                         .auxiliary_loss = counted_.view().rows(at, at + 1)});
+    at += 1;
   }
   zero_accounts();
 }
 
+View Model::selection_bias(const MoeSpec& moe) {
+  if (moe.balance != Balance::bias) return {};
+  selection_biases_.push_back(context_.on.arena->tensor(context_.accumulator(), {moe.experts}, Label::batch));
+  context_.ops->fill(context_.on, 0, selection_biases_.back());
+  return selection_biases_.back();
+}
+
+// Counts and losses are eight bytes each, and zero is the same in both.
 void Model::zero_accounts() { context_.ops->fill(context_.on, 0, counted_); }
 
 }  // namespace moesaic

@@ -12,8 +12,7 @@ struct Pool {
   std::vector<double> slots, probability;  ///< of each expert
 };
 
-template <class Scalar>
-void add_probabilities(ConstView probabilities, Pool& pool) {
+template <class Scalar> void add_probabilities(ConstView probabilities, Pool& pool) {
   const Scalar* next = probabilities.data<Scalar>();
   for (std::int64_t t = 0; t < probabilities.extent(0); ++t) {
     for (double& sum : pool.probability) sum += static_cast<double>(*next++);

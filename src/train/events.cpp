@@ -1,9 +1,9 @@
 #include "moesaic/train/events.hpp"
 
+#include <nlohmann/json.hpp>
 #include <cerrno>
 #include <ctime>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "replace_file.hpp"
 

@@ -43,10 +43,13 @@ Range bulk(const LossSeries& series) {
   return {losses[cut], losses[losses.size() - 1 - cut]};
 }
 
-Range loss_range(const LossSeries& training, const LossSeries& mean, const LossSeries& validation) {
-  Range range = bulk(training.empty() ? validation : training);
-  for (const LossSeries* series : {&mean, &validation})
-    for (const LossPoint& point : *series) extend(range, point.loss);
+/// Spikes run out of the frame; where the run began, where it is, and every validation are within.
+Range loss_range(const LossSeries& training, const LossSeries& validation) {
+  const LossSeries& series = training.empty() ? validation : training;
+  Range range = bulk(series);
+  extend(range, series.front().loss);
+  extend(range, series.back().loss);
+  for (const LossPoint& point : validation) extend(range, point.loss);
   const double size = range.high - range.low;
   const double margin = size > 0 ? 0.05 * size : std::max(0.05 * std::abs(range.high), 0.05);
   return {range.low - margin, range.high + margin};
@@ -81,17 +84,17 @@ std::string curve(const LossSeries& series, const Axes& axes, const char* colour
       thickness, points);
 }
 
-std::string mark(double x, double y, double radius, const char* colour) {
+std::string mark(double x, double y, double radius, double rim, const char* colour) {
   return fmt::format(
-      "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" fill=\"{}\" stroke=\"#ffffff\" stroke-width=\"1.2\"/>\n", x, y,
-      radius, colour);
+      "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" fill=\"{}\" stroke=\"#ffffff\" stroke-width=\"{}\"/>\n", x, y,
+      radius, colour, rim);
 }
 
 std::string marks(const LossSeries& series, const Axes& axes, const char* colour) {
   std::string circles;
-  const double radius = series.size() <= 60 ? 4.5 : 2.5;
+  const bool few = series.size() <= 60;
   for (const LossPoint& point : thinned(series, most_points))
-    circles += mark(axes.x(static_cast<double>(point.step)), axes.y(point.loss), radius, colour);
+    circles += mark(axes.x(static_cast<double>(point.step)), axes.y(point.loss), few ? 4.5 : 2, few ? 1.2 : 0, colour);
   return circles;
 }
 
@@ -102,8 +105,10 @@ std::string vertical_axis(const Axes& axes) {
     svg += line(left, axes.y(loss), right, axes.y(loss), "stroke=\"#e6eaee\"");
     svg += text(left - 10, axes.y(loss) + 4.5, "class=\"tick\" text-anchor=\"end\"", tick_label(loss, ticks.spacing));
   }
-  return svg + fmt::format("<text class=\"label\" text-anchor=\"middle\" transform=\"translate(24 {:.1f}) rotate(-90)\">"
-                           "loss (nats a token)</text>\n", (top + bottom) / 2);
+  return svg + fmt::format(
+                   "<text class=\"label\" text-anchor=\"middle\" transform=\"translate(24 {:.1f}) rotate(-90)\">"
+                   "loss (nats a token)</text>\n",
+                   (top + bottom) / 2);
 }
 
 std::string horizontal_axis(const Axes& axes) {
@@ -116,16 +121,23 @@ std::string horizontal_axis(const Axes& axes) {
   return svg + text((left + right) / 2, bottom + 50, "class=\"label\" text-anchor=\"middle\"", "step");
 }
 
-/// "1100 steps; training 2.1034, validation 2.2011 at the end"
-std::string summary(const LossSeries& training, const LossSeries& mean, const LossSeries& validation) {
+/// An odd number of steps, about a fiftieth of them.
+std::int64_t mean_window(const LossSeries& training) {
+  return static_cast<std::int64_t>(training.size()) / 100 * 2 + 1;
+}
+
+/// Over the last window; the last point of the running mean is a single step.
+double last_mean(const LossSeries& training) {
+  const std::int64_t window = mean_window(training);
+  double sum = 0;
+  for (auto point = training.end() - window; point != training.end(); ++point) sum += point->loss;
+  return sum / static_cast<double>(window);
+}
+
+/// What the run has come to: "step 1100 · training 2.1034 · validation 2.2011".
+std::string summary(const LossSeries& training, const LossSeries& validation) {
   std::string words = fmt::format("step {}", training.empty() ? validation.back().step : training.back().step);
-  if (!mean.empty()) {
-    // The mean of the last stretch, since the last point of the running mean is a single step.
-    const std::size_t window = std::max<std::size_t>(1, training.size() / 50);
-    double sum = 0;
-    for (std::size_t i = training.size() - window; i < training.size(); ++i) sum += training[i].loss;
-    words += fmt::format("  \u00b7  training {:.4f}", sum / static_cast<double>(window));
-  }
+  if (!training.empty()) words += fmt::format("  \u00b7  training {:.4f}", last_mean(training));
   if (!validation.empty()) words += fmt::format("  \u00b7  validation {:.4f}", validation.back().loss);
   return words;
 }
@@ -135,7 +147,7 @@ std::string legend_entry(double& x, const char* colour, double thickness, bool m
   x -= 7.2 * static_cast<double>(words.size());
   std::string svg = text(x, y + 4.5, "class=\"legend\"", words);
   svg += line(x - 36, y, x - 10, y, fmt::format("stroke=\"{}\" stroke-width=\"{}\"", colour, thickness).c_str());
-  if (marked) svg += mark(x - 23, y, 4.5, colour);
+  if (marked) svg += mark(x - 23, y, 4.5, 1.2, colour);
   x -= 60;
   return svg;
 }
@@ -145,32 +157,35 @@ std::string legend(bool has_training, bool has_validation, std::int64_t window) 
   double x = right;
   std::string svg;
   if (has_validation) svg += legend_entry(x, validation_colour, 2, true, "validation");
-  if (has_training && window > 1) svg += legend_entry(x, mean_colour, 2.4, false, fmt::format("mean of {} steps", window));
-  if (has_training) svg += legend_entry(x, raw_colour, 2, false, "training");
+  const bool smoothed = window > 1;
+  if (has_training && smoothed)
+    svg += legend_entry(x, mean_colour, 2.4, false, fmt::format("mean of {} steps", window));
+  if (has_training) svg += legend_entry(x, smoothed ? raw_colour : mean_colour, 2, false, "training");
   return svg;
 }
 
 std::string head() {
   return fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" role=\"img\">\n"
-      "<title>Loss over steps</title>\n<style>\n"
-      "text {{ font-family: Inter, 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif; }}\n"
-      ".title {{ font-size: 20px; font-weight: 600; fill: {2}; }}\n.note {{ font-size: 13px; fill: {3}; }}\n"
-      ".label {{ font-size: 14px; fill: {2}; }}\n.tick {{ font-size: 13px; fill: {3}; }}\n"
-      ".legend {{ font-size: 13px; fill: {2}; }}\n</style>\n"
-      "<clipPath id=\"frame\"><rect x=\"{4}\" y=\"{5}\" width=\"{6}\" height=\"{7}\"/></clipPath>\n"
-      "<rect width=\"{0}\" height=\"{1}\" fill=\"#ffffff\"/>\n",
-      width, height, ink, faint_ink, left, top, right - left, bottom - top) +
+             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" "
+             "role=\"img\">\n"
+             "<title>Loss over steps</title>\n<style>\n"
+             "text {{ font-family: Inter, 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', "
+             "sans-serif; }}\n"
+             ".title {{ font-size: 20px; font-weight: 600; fill: {2}; }}\n.note {{ font-size: 13px; fill: {3}; }}\n"
+             ".label {{ font-size: 14px; fill: {2}; }}\n.tick {{ font-size: 13px; fill: {3}; }}\n"
+             ".legend {{ font-size: 13px; fill: {2}; }}\n</style>\n"
+             "<clipPath id=\"frame\"><rect x=\"{4}\" y=\"{5}\" width=\"{6}\" height=\"{7}\"/></clipPath>\n"
+             "<rect width=\"{0}\" height=\"{1}\" fill=\"#ffffff\"/>\n",
+             width, height, ink, faint_ink, left, top, right - left, bottom - top) +
          text(left, 40, "class=\"title\"", "Loss");
 }
 
-/// An odd number of steps, about a fiftieth of them.
-std::int64_t mean_window(const LossSeries& training) { return static_cast<std::int64_t>(training.size()) / 100 * 2 + 1; }
-
 std::string curves(const LossSeries& training, const LossSeries& mean, const LossSeries& validation, const Axes& axes) {
-  const bool smoothed = mean_window(training) > 1;
-  std::string svg = "<g clip-path=\"url(#frame)\">\n" + curve(training, axes, raw_colour, 1);
-  if (smoothed) svg += curve(mean, axes, mean_colour, 2.4);
+  std::string svg = "<g clip-path=\"url(#frame)\">\n";
+  if (mean_window(training) > 1)
+    svg += curve(training, axes, raw_colour, 1) + curve(mean, axes, mean_colour, 2.4);
+  else
+    svg += curve(training, axes, mean_colour, 1.8);
   svg += curve(validation, axes, validation_colour, 2) + "</g>\n";
   if (training.size() == 1) svg += marks(training, axes, mean_colour);
   return svg + marks(validation, axes, validation_colour);
@@ -182,15 +197,15 @@ std::string loss_curve_svg(const LossSeries& training, const LossSeries& validat
   if (training.empty() && validation.empty())
     return head() + text(left, 64, "class=\"note\"", "no step has a loss yet") + "</svg>\n";
   const LossSeries mean = running_mean(training, mean_window(training));
-  const Axes axes{step_range(training, validation), loss_range(training, mean, validation)};
-  return head() + text(left, 64, "class=\"note\"", summary(training, mean, validation)) +
+  const Axes axes{step_range(training, validation), loss_range(training, validation)};
+  return head() + text(left, 64, "class=\"note\"", summary(training, validation)) +
          legend(!training.empty(), !validation.empty(), mean_window(training)) + vertical_axis(axes) +
          horizontal_axis(axes) + curves(training, mean, validation, axes) + "</svg>\n";
 }
 
 void draw_loss_curve(const std::filesystem::path& metrics, const std::filesystem::path& picture) {
-  const auto [training, validation] = read_losses(metrics);
-  replace_file(picture, [&](std::ostream& file) { file << loss_curve_svg(training, validation); });
+  const LossHistory history = read_losses(metrics);
+  replace_file(picture, [&](std::ostream& file) { file << loss_curve_svg(history.training, history.validation); });
 }
 
 }  // namespace moesaic

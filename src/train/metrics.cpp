@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
 #include <cerrno>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "replace_file.hpp"
 

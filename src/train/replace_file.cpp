@@ -22,7 +22,8 @@ void replace_file(const fs::path& path, const std::function<void(std::ostream&)>
   if (!file) throw cannot_write(next);
   std::error_code error;
   fs::rename(next, path, error);
-  if (error) throw RunError(fmt::format("{} cannot be replaced ({}); check run.directory", path.string(), error.message()));
+  if (error)
+    throw RunError(fmt::format("{} cannot be replaced ({}); check run.directory", path.string(), error.message()));
 }
 
 }  // namespace moesaic

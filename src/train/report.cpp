@@ -61,7 +61,8 @@ std::string rate_rows(const StepTotals& totals) {
   const double hours = ratio(1e9 / 3600, rate);
   return fact_row("tokens", fmt::format("{}, {} a second, {} hours a billion", format_count(totals.tokens),
                                         format_count(rate), format_count(hours))) +
-         fact_row("TFLOP/s a rank", totals.seconds > 0 ? fmt::format("{:.3g}", totals.teraflops / totals.seconds) : "-");
+         fact_row("TFLOP/s a rank",
+                  totals.seconds > 0 ? fmt::format("{:.3g}", totals.teraflops / totals.seconds) : "-");
 }
 
 void write_raw(std::string_view text) {
@@ -107,8 +108,8 @@ std::string interval_line(const ReportFrame& frame, std::span<const StepMetrics>
 std::string progress_bar(const ReportFrame& frame, const StepMetrics& now, std::string_view ends) {
   const double share = frame.steps > 0 ? static_cast<double>(now.step) / static_cast<double>(frame.steps) : 0;
   const double fraction = std::clamp(share, 0.0, 1.0);
-  const std::string text =
-      fmt::format("{:>3.0f}%  {}  loss {:.4f}  ends {}", std::floor(100 * fraction), steps_of(frame, now.step), now.loss, ends);
+  const std::string text = fmt::format("{:>3.0f}%  {}  loss {:.4f}  ends {}", std::floor(100 * fraction),
+                                       steps_of(frame, now.step), now.loss, ends);
   const std::size_t room = bar_columns - std::min(bar_columns, text.size() + 3);  // brackets and a blank
   const std::size_t width = std::min<std::size_t>(room, 30);
   std::string filled(static_cast<std::size_t>(fraction * static_cast<double>(width)), '=');
@@ -173,7 +174,8 @@ void Report::draw_bar(const StepMetrics& metrics) {
 std::string Report::ends(std::int64_t step) const {
   const std::chrono::duration<double> so_far = std::chrono::steady_clock::now() - began_;
   const double a_step = ratio(so_far.count(), static_cast<double>(step - frame_.first_step));
-  return format_finish(std::time(nullptr), a_step * static_cast<double>(std::max<std::int64_t>(frame_.steps - step, 0)));
+  return format_finish(std::time(nullptr),
+                       a_step * static_cast<double>(std::max<std::int64_t>(frame_.steps - step, 0)));
 }
 
 }  // namespace moesaic

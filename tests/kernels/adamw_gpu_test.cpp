@@ -32,7 +32,7 @@ class AdamwGpu : public GpuTest {
     SCOPED_TRACE(fmt::format("{} elements from {}, moments {}", size, skip, name_of(moments)));
     State expected = earlier(size, moments);
     for (const std::int64_t step : {1, 2, 3}) {
-      reference::adamw({}, step_number(step), gradient(size, step).view().rows(skip, size),
+      reference::adamw(on_host, step_number(step), gradient(size, step).view().rows(skip, size),
                        expected.parameters.view().rows(skip, size), expected.first_moment.view().rows(skip, size),
                        expected.second_moment.view().rows(skip, size));
     }

@@ -55,6 +55,14 @@ TEST(Elementwise, AccumulateAddsAcrossTypes) {
   }
 }
 
+TEST(Elementwise, CountsAreFilledAndAdded) {
+  const HostTensor in = make_tensor(DType::i64, {2}, {3, -4});
+  HostTensor out(DType::i64, {2});
+  reference::fill(context, 5, out);
+  reference::accumulate(context, in, out);
+  EXPECT_EQ(elements(out), (std::vector<double>{8, 1}));
+}
+
 double sum_with(Sum* operation, ConstView values) {
   double result = -1;
   operation(context, values, host_view(&result, {1}));

@@ -28,7 +28,7 @@ class GemmGpu : public GpuTest {
     const HostTensor b = random_tensor(p.inputs, extents_of(p.k, p.n, p.transpose_b), 2);
     const HostTensor c = random_tensor(p.output, {p.m, p.n}, 3);
     HostTensor expected = converted(c, DType::f64);
-    reference::gemm({}, p.transpose_a, p.transpose_b, p.alpha, converted(a, DType::f64), converted(b, DType::f64),
+    reference::gemm(on_host, p.transpose_a, p.transpose_b, p.alpha, converted(a, DType::f64), converted(b, DType::f64),
                     p.beta, expected);
     const HostTensor first = run(p, a, b, c), second = run(p, a, b, c);
     EXPECT_LT(relative_error(first, expected), tolerance_of(p.output));
@@ -86,7 +86,7 @@ TEST_F(GemmGpu, RowsMayBeStrided) {
   HostTensor expected(DType::f32, {131, 30});
   const Tensor device_a = to_device(a), device_b = to_device(b), out = poisoned(DType::f32, {131, 50});
   const auto window = [](auto view, std::int64_t begin, std::int64_t end) { return view.slice(1, begin, end); };
-  reference::gemm({}, Transpose::no, Transpose::no, 1, window(a.view(), 7, 47), window(b.view(), 11, 41), 0, expected);
+  reference::gemm(on_host, Transpose::no, Transpose::no, 1, window(a.view(), 7, 47), window(b.view(), 11, 41), 0, expected);
   cuda::gemm(context, Transpose::no, Transpose::no, 1, window(device_a.view(), 7, 47), window(device_b.view(), 11, 41),
              0, window(out.view(), 3, 33));
   const HostTensor result = to_host(out);

@@ -36,12 +36,12 @@ class RmsNormGpu : public GpuTest {
   /// What the weight's gradient is added to.
   static HostTensor earlier(DType type, std::int64_t width) { return random_tensor(type, {width}, 5); }
 
-  static Results run_reference(ConstView x, ConstView weight, ConstView y_gradient, double beta, ConstView x_gradient) {
+  Results run_reference(ConstView x, ConstView weight, ConstView y_gradient, double beta, ConstView x_gradient) {
     const HostTensor x64 = converted(x, DType::f64), weight64 = converted(weight, DType::f64);
     Results r{HostTensor(DType::f64, x.extents()), HostTensor(DType::f64, {x.extent(0)}),
               converted(x_gradient, DType::f64), earlier(DType::f64, x.extent(1))};
-    reference::rms_norm_forward({}, x64, weight64, eps, r.y, r.inverse_rms);
-    reference::rms_norm_backward({}, x64, weight64, r.inverse_rms, converted(y_gradient, DType::f64), beta,
+    reference::rms_norm_forward(on_host, x64, weight64, eps, r.y, r.inverse_rms);
+    reference::rms_norm_backward(on_host, x64, weight64, r.inverse_rms, converted(y_gradient, DType::f64), beta,
                                  r.x_gradient, r.weight_gradient);
     return r;
   }
@@ -86,7 +86,7 @@ TEST_F(RmsNormGpu, StridedHeads) {
       cuda::rms_norm_forward(context, heads(device_rows.view()), to_device(weight), eps, heads(device_rows.view()),
                              inverse_rms);
       HostTensor expected = converted(rows, DType::f64), expected_rms(DType::f64, {131, 3});
-      reference::rms_norm_forward({}, heads(expected.view()), converted(weight, DType::f64), eps,
+      reference::rms_norm_forward(on_host, heads(expected.view()), converted(weight, DType::f64), eps,
                                   heads(expected.view()), expected_rms);
       // In place: what lies beside the heads must be as it was, which the comparison of whole rows shows.
       EXPECT_LT(relative_error(to_host(device_rows), expected), tolerance_of(type)) << name_of(type) << head;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "moesaic/models/pooled_balance.hpp"
@@ -40,14 +41,15 @@ double relative_distance(const std::vector<double>& values, const std::vector<do
   return std::sqrt(difference / norm);
 }
 
-/// The first batch of a case, forward and backward. `tolerance`: of everything, relative.
+/// The first batch of a case, forward and backward. In f64 too the distance is not zero: inside norms, rotary angles and
+/// the router's softmax Transformers computes in f32 whatever the model's type.
 class GoldenPass {
  public:
   GoldenPass(const std::string& name, DType type)
       : golden_(name), spec_(model_spec(HfConfig::load(golden_.config()))),
         local_(spec_, type, golden_.shape("input_ids")[1], ops_),
         batch_(golden_.shape("input_ids")[0], golden_.tokens("input_ids"), golden_.tokens("labels")),
-        tolerance_(type == DType::f64 ? 1e-12 : 1e-12) {
+        tolerance_(type == DType::f64 ? 1e-6 : 1e-5) {
     recorded.clear();
     local_.load(SafetensorsFolder(golden_.folder()));
     pass_ = local_.forward(*batch_);
@@ -65,7 +67,7 @@ class GoldenPass {
   }
 
   void check_losses() const {
-    const double loss = batch_scale() * element(pass_.head().loss_sum.view(), 0);
+    const double loss = mean_scale() * element(pass_.head().loss_sum.view(), 0);
     EXPECT_LT(relative_distance({loss}, golden_.numbers("loss")), tolerance_);
     std::vector<RecordedRouting> routing;
     for (const auto& [probabilities, indices] : recorded) routing.push_back({probabilities, indices});
@@ -88,7 +90,7 @@ class GoldenPass {
   }
 
  private:
-  double batch_scale() const { return 1 / static_cast<double>(golden_.integers("labels").size()); }
+  double mean_scale() const { return 1 / static_cast<double>(golden_.integers("labels").size()); }
 
   GoldenCase golden_;
   ModelSpec spec_;

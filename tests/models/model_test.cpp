@@ -57,8 +57,8 @@ std::vector<std::string> unit_names(const Model& model) {
 }
 
 TEST(Model, UnitsInOrder) {
-  const std::vector<std::string> expected = {"embedding", "blocks/0", "blocks/0/experts", "blocks/1",
-                                             "blocks/2",  "blocks/2/experts", "head", "head_table"};
+  const std::vector<std::string> expected = {"embedding",        "blocks/0", "blocks/0/experts", "blocks/1", "blocks/2",
+                                             "blocks/2/experts", "head",     "head_table"};
   EXPECT_EQ(unit_names(Layers(mixed_spec()).model), expected);
 }
 

@@ -17,7 +17,8 @@ TEST(PooledAuxiliaryLoss, OneToken) {
 
 TEST(PooledAuxiliaryLoss, PoolsLayersBeforeItMultiplies) {
   // Each layer alone sends every token to one expert: 2 * 0.75 = 1.5. Pooled, the two balance: 2 * 2 * (0.5 * 0.5) = 1.
-  HostTensor first = make_tensor(DType::f64, {1, 2}, {0.75, 0.25}), second = make_tensor(DType::f64, {1, 2}, {0.25, 0.75});
+  HostTensor first = make_tensor(DType::f64, {1, 2}, {0.75, 0.25}),
+             second = make_tensor(DType::f64, {1, 2}, {0.25, 0.75});
   HostTensor zero = make_tensor(DType::i32, {1, 1}, {0}), one = make_tensor(DType::i32, {1, 1}, {1});
   EXPECT_EQ(pooled_auxiliary_loss(std::array{RecordedRouting{first, zero}, RecordedRouting{second, one}}), 1.0);
 }

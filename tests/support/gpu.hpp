@@ -7,6 +7,7 @@
 
 #include "moesaic/kernels/context.hpp"
 #include "moesaic/tensor/cuda_memory.hpp"
+#include "support/host_context.hpp"
 #include "support/host_tensor.hpp"
 
 namespace moesaic {
@@ -50,6 +51,7 @@ class GpuTest : public ::testing::Test {
 
   std::unique_ptr<Arena> arena;
   OperatorContext context;
+  HostContext on_host;  ///< for the reference operators
 
  private:
   cudaStream_t handle_ = nullptr;

@@ -145,7 +145,7 @@ class LocalModel {
   }
 
   ModelSpec spec_;
-  mutable Arena arena_{host_memory()};
+  Arena arena_{host_memory()};
   LocalExperts experts_;
   LayerContext context_;
   Model model_;

@@ -12,7 +12,8 @@ namespace moesaic {
 class StubBlock : public ModelBlock {
  public:
   using Report = std::function<void(const std::string&)>;
-  explicit StubBlock(std::vector<UnitSpec> units, Report report = [](const std::string&) {})
+  explicit StubBlock(
+      std::vector<UnitSpec> units, Report report = [](const std::string&) {})
       : units_(std::move(units)), report_(std::move(report)) {}
 
   const std::vector<UnitSpec>& units() const override { return units_; }

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
-#include <regex>
+#include <cctype>
 #include <vector>
 
 #include "io/temporary_folder.hpp"
@@ -20,14 +20,19 @@ std::vector<std::string> lines_of(const std::filesystem::path& path) {
   return lines;
 }
 
+std::string digits_as_zero(std::string text) {
+  for (char& letter : text)
+    if (std::isdigit(static_cast<unsigned char>(letter)) != 0) letter = '0';
+  return text;
+}
+
 TEST(RunRecord, AnEventIsTimeNameStepAndFacts) {
   const test::TemporaryFolder folder;
   RunRecord(folder.path()).event("checkpoint", 20, {{"path", "a \"b\".h5"}, {"bytes", "12"}});
   const auto lines = lines_of(folder / "events.jsonl");
   ASSERT_EQ(lines.size(), 1u);
   const auto event = nlohmann::json::parse(lines[0]);
-  EXPECT_TRUE(std::regex_match(event.at("time").get<std::string>(),
-                               std::regex(R"(20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\dZ)")));
+  EXPECT_EQ(digits_as_zero(event.at("time")), "0000-00-00T00:00:00Z");
   EXPECT_EQ(event.at("event"), "checkpoint");
   EXPECT_EQ(event.at("step"), 20);
   EXPECT_EQ(event.at("path"), "a \"b\".h5");

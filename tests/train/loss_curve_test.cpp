@@ -33,8 +33,8 @@ TEST(LossCurve, DrawsTrainingMeanAndValidation) {
   EXPECT_EQ(svg.find("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"960\" height=\"540\""), 0u);
   EXPECT_EQ(count(svg, "<polyline"), 3u);
   EXPECT_EQ(count(svg, "<circle"), 2u + 1u);  // and the legend's
-  for (const char* words : {">step</text>", ">loss (nats a token)</text>", ">training</text>", ">mean of 21 steps</text>",
-                            ">validation</text>", ">1000</text>", "validation 2.2500"})
+  for (const char* words : {">step</text>", ">loss (nats a token)</text>", ">training</text>",
+                            ">mean of 21 steps</text>", ">validation</text>", ">1000</text>", "validation 2.2500"})
     EXPECT_TRUE(holds(svg, words)) << words;
   EXPECT_FALSE(holds(svg, "nan"));
   EXPECT_FALSE(holds(svg, "inf"));
@@ -63,15 +63,15 @@ TEST(LossCurve, ASpikeDoesNotFlattenTheRest) {
   LossSeries spiked = falling(1000);
   spiked[700].loss = 1e6;
   const std::string svg = loss_curve_svg(spiked, {});
-  EXPECT_TRUE(holds(svg, "clip-path"));
-  // The running mean holds the spike / 21, so the axis is that of the mean at most.
-  EXPECT_FALSE(holds(svg, ">1M</text>"));
+  EXPECT_TRUE(holds(svg, ">6.0</text>"));  // the loss begins at 6, the highest of the rest
+  EXPECT_FALSE(holds(svg, "k</text>"));
+  EXPECT_FALSE(holds(svg, "M</text>"));
 }
 
 TEST(LossCurve, EveryShortRunCanBeDrawn) {
   EXPECT_TRUE(holds(loss_curve_svg({}, {}), "no step has a loss yet"));
-  for (const std::string& svg : {loss_curve_svg({{1, 3}}, {}), loss_curve_svg({}, {{7, 0}}), loss_curve_svg({{5, 2}, {6, 2}}, {}),
-                                 loss_curve_svg({{0, 0}}, {{0, 0}})}) {
+  for (const std::string& svg : {loss_curve_svg({{1, 3}}, {}), loss_curve_svg({}, {{7, 0}}),
+                                 loss_curve_svg({{5, 2}, {6, 2}}, {}), loss_curve_svg({{0, 0}}, {{0, 0}})}) {
     EXPECT_FALSE(holds(svg, "nan")) << svg;
     EXPECT_FALSE(holds(svg, "inf")) << svg;
     EXPECT_TRUE(holds(svg, "</svg>\n"));

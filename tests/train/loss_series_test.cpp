@@ -34,9 +34,7 @@ TEST(LossSeries, ReadsWhatIsANumber) {
   EXPECT_EQ(validation.at(0).step, 2);
 }
 
-TEST(LossSeries, NoFileIsNoPoints) {
-  EXPECT_TRUE(read_losses("no/such/metrics.jsonl").training.empty());
-}
+TEST(LossSeries, NoFileIsNoPoints) { EXPECT_TRUE(read_losses("no/such/metrics.jsonl").training.empty()); }
 
 TEST(LossSeries, RunningMeanNarrowsTowardsTheEnds) {
   EXPECT_EQ(losses_of(running_mean(series_of({8, 4, 0, 4, 2}), 5)), (std::vector<double>{8, 4, 3.6, 2, 2}));

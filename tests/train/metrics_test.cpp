@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include <limits>
 #include <nlohmann/json.hpp>
+#include <limits>
 #include <sstream>
 
 #include "io/temporary_folder.hpp"
@@ -19,7 +19,13 @@ std::string content_of(const std::filesystem::path& path) {
   return content.str();
 }
 
-StepMetrics metrics_at(std::int64_t step) { return {.step = step, .loss = 2.5, .lr = 1e-3, .seconds = 0.25}; }
+StepMetrics metrics_at(std::int64_t step) {
+  StepMetrics metrics;
+  metrics.step = step;
+  metrics.loss = 2.5;
+  metrics.seconds = 0.25;
+  return metrics;
+}
 
 TEST(Metrics, LineHoldsTheKeysInOrder) {
   const StepMetrics metrics{.step = 20,
@@ -34,10 +40,11 @@ TEST(Metrics, LineHoldsTheKeysInOrder) {
                             .tflops_per_rank = 0.75,
                             .expert_load = 1.25,
                             .memory_peak_bytes = 1 << 30};
-  EXPECT_EQ(json_line(metrics),
-            R"({"step": 20, "loss": 2.5, "auxiliary_loss": 1.0625, "validation_loss": 3, "grad_norm": 0.1, "lr": 1e-05, )"
-            R"("tokens": 4096, "seconds": 0.5, "tokens_per_second_per_rank": 1024, "tflops_per_rank": 0.75, )"
-            R"("expert_load": 1.25, "memory_peak_bytes": 1073741824})");
+  EXPECT_EQ(
+      json_line(metrics),
+      R"({"step": 20, "loss": 2.5, "auxiliary_loss": 1.0625, "validation_loss": 3, "grad_norm": 0.1, "lr": 1e-05, )"
+      R"("tokens": 4096, "seconds": 0.5, "tokens_per_second_per_rank": 1024, "tflops_per_rank": 0.75, )"
+      R"("expert_load": 1.25, "memory_peak_bytes": 1073741824})");
 }
 
 TEST(Metrics, ValidationLossOnlyWhenValidated) {
@@ -76,7 +83,8 @@ TEST(MetricsFile, WritesALineAStepAtOnce) {
 TEST(MetricsFile, ResumeKeepsTheBytesOfFinishedStepsAndDropsLaterAndTornLines) {
   const test::TemporaryFolder folder;
   const auto path = folder / "metrics.jsonl";
-  test::write_file(path, "{\"step\":1,  \"loss\": 3.0}\n{\"step\": 2, \"loss\": null}\n{\"step\": 3}\n{\"step\": 2, \"lo");
+  test::write_file(path,
+                   "{\"step\":1,  \"loss\": 3.0}\n{\"step\": 2, \"loss\": null}\n{\"step\": 3}\n{\"step\": 2, \"lo");
   MetricsFile file(path, 2);
   EXPECT_EQ(content_of(path), "{\"step\":1,  \"loss\": 3.0}\n{\"step\": 2, \"loss\": null}\n");
   file.write(metrics_at(3));

@@ -53,7 +53,8 @@ TEST_F(UtcReport, FinishOnAnotherDayHasTheDate) {
 }
 
 TEST_F(UtcReport, FinishThatCannotBeToldIsADash) {
-  for (const double seconds : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -1.0, 1e300})
+  for (const double seconds :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -1.0, 1e300})
     EXPECT_EQ(format_finish(noon, seconds), "-");
 }
 

@@ -46,10 +46,12 @@ class Model {
 
  private:
   void make_accounts(const std::vector<const MoeSpec*>& layers);
+  /// Zero at first; absent unless the layer is balanced by bias.
+  View selection_bias(const MoeSpec& moe);
 
   LayerContext context_;
   RotaryTable rotary_;
-  Tensor counted_;                       ///< f64, flat: loads and auxiliary losses of all layers
+  Tensor counted_;  ///< f64, flat: loads and auxiliary losses of all layers
   std::vector<Tensor> selection_biases_;
   std::vector<MoeAccounts> accounts_;
   std::vector<std::unique_ptr<ModelBlock>> blocks_;

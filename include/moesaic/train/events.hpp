@@ -9,7 +9,8 @@
 
 namespace moesaic {
 
-/// For rank 0 alone. Files are appended to (events) or replaced atomically (status). RunError when they cannot be written.
+/// For rank 0 alone. Files are appended to (events) or replaced atomically (status). RunError when they cannot be
+/// written.
 class RunRecord {
  public:
   /// `run_directory` exists. An event that a crash cut short is ended, so that the next begins on a line of its own.

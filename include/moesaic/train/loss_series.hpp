@@ -18,14 +18,15 @@ struct LossHistory {
   LossSeries training, validation;
 };
 
-/// The finite losses of a metrics.jsonl, in its order; lines that are no metrics are skipped, no file is an empty history.
+/// The finite losses of a metrics.jsonl, in its order; lines that are no metrics are skipped, no file is an empty
+/// history.
 LossHistory read_losses(const std::filesystem::path& metrics);
 
 /// Mean over `window` points around each (made odd; narrower, and still centred, towards both ends, so that the first
 /// and the last are themselves).
 LossSeries running_mean(const LossSeries& series, std::int64_t window);
 
-/// At most `most` (even, at least 2) points: the smallest and the largest of each of most / 2 stretches of equal length.
+/// At most `most` (even, at least 2) points: the smallest and the largest of each of most / 2 equal stretches.
 LossSeries thinned(const LossSeries& series, std::int64_t most);
 
 /// Multiples of 1, 2 or 5 times a power of ten within [low, high], about `about` of them, at least `smallest` apart.

@@ -27,10 +27,10 @@ struct ReportFrame {
 
 /// Sums over the steps of this process, for the closing table.
 struct StepTotals {
-  double seconds = 0;           ///< of the steps alone
-  double tokens = 0;            ///< of all ranks
-  double teraflops = 0;         ///< of one rank
-  double training_loss = 0;     ///< of the last step
+  double seconds = 0;        ///< of the steps alone
+  double tokens = 0;         ///< of all ranks
+  double teraflops = 0;      ///< of one rank
+  double training_loss = 0;  ///< of the last step
   std::optional<double> validation_loss;
   std::int64_t memory_peak_bytes = 0;
 
@@ -49,7 +49,8 @@ std::string interval_line(const ReportFrame& frame, std::span<const StepMetrics>
 /// "[=====>    ]  50%  step 200/400  loss 2.1034  ends 14:03:22", 79 columns at most.
 std::string progress_bar(const ReportFrame& frame, const StepMetrics& now, std::string_view ends);
 
-/// Lines of the closing table: `seconds` and share of each phase (those that took no time are left out), rates, peak memory, losses. ASCII.
+/// Lines of the closing table: `seconds` and share of each phase (those that took no time are left out), rates, peak
+/// memory, losses. ASCII.
 std::string closing_table(const std::array<double, num_phases>& seconds, const StepTotals& totals);
 
 /// For rank 0 alone. Lines go to standard output; carriage returns only on a terminal.

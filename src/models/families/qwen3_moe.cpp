@@ -108,9 +108,10 @@ std::vector<bool> sparse_blocks(const HfConfig& config, const ModelOverrides& ov
   const std::int64_t step = checked_size(config, "decoder_sparse_step", config.integer("decoder_sparse_step", 1));
   const std::vector<std::int64_t> dense = config.integers("mlp_only_layers", {});
   const bool no_experts = config.either("num_experts", "num_local_experts") == 0;
-  MOESAIC_VALIDATE(overrides.dense_layers <= layers,
-                   "model.dense_layers is {}, but the model has {} layers (it counts the first of them); give at most {}",
-                   overrides.dense_layers, layers, layers);
+  MOESAIC_VALIDATE(
+      overrides.dense_layers <= layers,
+      "model.dense_layers is {}, but the model has {} layers (it counts the first of them); give at most {}",
+      overrides.dense_layers, layers, layers);
   MOESAIC_VALIDATE(!no_experts || overrides.dense_layers < 0 || overrides.dense_layers == layers,
                    "model.dense_layers is {} of {} layers, but {} has no experts (the others would need them); leave "
                    "it out",
