@@ -1,6 +1,6 @@
-# build/.../generated/moesaic/build_info.hpp: what `moesaic --version` and `--config` print. Configured again when HEAD
+# build/.../generated/moesaic/app/build_info.hpp: what `moesaic --version` and `--config` print. Configured again when HEAD
 # of the checkout moves. A package manager builds without git: the revision is then "unknown".
-set(MOESAIC_PRESET "none" CACHE INTERNAL "The CMake preset that was used")
+set(MOESAIC_PRESET "none" CACHE STRING "The CMake preset in use")
 set(MOESAIC_REVISION "unknown")
 find_package(Git QUIET)
 if(GIT_FOUND AND EXISTS ${PROJECT_SOURCE_DIR}/.git)
@@ -30,6 +30,6 @@ if(MOESAIC_CUDA)
 endif()
 
 set(MOESAIC_GENERATED_DIR ${PROJECT_BINARY_DIR}/generated)
-configure_file(${PROJECT_SOURCE_DIR}/cmake/build_info.hpp.in ${MOESAIC_GENERATED_DIR}/moesaic/build_info.hpp @ONLY)
+configure_file(${PROJECT_SOURCE_DIR}/cmake/build_info.hpp.in ${MOESAIC_GENERATED_DIR}/moesaic/app/build_info.hpp @ONLY)
 add_library(moesaic_build_info INTERFACE)
 target_include_directories(moesaic_build_info INTERFACE ${MOESAIC_GENERATED_DIR})
