@@ -7,6 +7,7 @@
 #include "moesaic/parallel/fully_sharded.hpp"
 #include "support/every_grid.hpp"
 #include "support/stub_block.hpp"
+#include "support/units.hpp"
 
 namespace moesaic {
 namespace {
@@ -17,18 +18,18 @@ constexpr double range = 0.02;
 std::vector<std::unique_ptr<ModelBlock>> make_blocks() {
   std::vector<std::unique_ptr<ModelBlock>> blocks;
   blocks.push_back(std::make_unique<StubBlock>(std::vector<UnitSpec>{
-      {.name = "dense",
-       .parameters = {{.name = "norm", .shape = {7}, .initialisation = Initialisation::ones, .matrix = false},
-                      {.name = "bias", .shape = {21}, .initialisation = Initialisation::zeros},
-                      {.name = "weight", .shape = {13, 11}}}},
-      {.name = "experts", .expert = true, .parameters = {{.name = "up", .shape = {12, 3, 5}}}}}));
+      dense_unit("dense", {{.name = "norm", .shape = {7}, .initialisation = Initialisation::ones, .matrix = false},
+                           {.name = "bias", .shape = {21}, .initialisation = Initialisation::zeros},
+                           {.name = "weight", .shape = {13, 11}}}),
+      expert_unit("experts", {{.name = "up", .shape = {24, 3, 5}}})}));
   return blocks;
 }
 
 /// The whole tensor, drawn in one go.
 std::vector<float> expected(const ParameterSpec& parameter) {
   std::vector<float> values(parameter.shape.size(), parameter.initialisation == Initialisation::ones ? 1.0f : 0.0f);
-  if (parameter.initialisation == Initialisation::normal) fill_normal(random_key(seed, parameter.name), 0, values, range);
+  if (parameter.initialisation == Initialisation::normal)
+    fill_normal(random_key(seed, parameter.name), 0, values, range);
   return values;
 }
 

@@ -7,15 +7,15 @@
 
 #include "moesaic/comm/mirror_communicator.hpp"
 #include "moesaic/comm/mpi_communicator.hpp"
-#include "support/host_tensor.hpp"
+#include "support/units.hpp"
 
 namespace moesaic {
 namespace {
 
-/// A value whose sums round.
+/// A value of any magnitude, so that sums round.
 float odd_value(std::int64_t rank, int parameter, std::int64_t element) {
-  return std::sin(static_cast<float>(element * 7 + parameter) + static_cast<float>(rank)) *
-         std::pow(10.0f, static_cast<float>((element + rank) % 5));
+  return std::ldexp(std::sin(static_cast<float>(element * 7 + parameter + rank)),
+                    static_cast<int>((element + rank) % 17));
 }
 
 /// This rank is one shard of all ranks, or one replica of all; the other group has one member.
@@ -26,7 +26,9 @@ class ShardedUnitTest : public ::testing::Test {
   ShardedUnit make_unit(ShardedUnit* tied = nullptr) {
     return ShardedUnit(UnitLayout(spec, {1, 0, size}), DType::f32, context, world, alone, tied);
   }
-  ShardedUnit make_replica() { return ShardedUnit(UnitLayout(spec, {1, 0, 1}), DType::f32, context, alone, world, nullptr); }
+  ShardedUnit make_replica() {
+    return ShardedUnit(UnitLayout(spec, {1, 0, 1}), DType::f32, context, alone, world, nullptr);
+  }
 
   static void set_slice(const ShardedUnit& unit, View slice, const Value& value) {
     for (const SlicePiece& piece : unit.pieces())
@@ -41,8 +43,7 @@ class ShardedUnitTest : public ::testing::Test {
   }
   static void add(const ParameterViews& views, const Value& value) {
     for (std::size_t p = 0; p < views.size(); ++p)
-      for (std::int64_t i = 0; i < views[p].size(); ++i)
-        views[p].data<float>()[i] += value(static_cast<int>(p), i);
+      for (std::int64_t i = 0; i < views[p].size(); ++i) views[p].data<float>()[i] += value(static_cast<int>(p), i);
   }
   /// A serial loop over the ranks.
   Value rank_order_sum() const {
@@ -55,15 +56,17 @@ class ShardedUnitTest : public ::testing::Test {
   Value odd() const {
     return [rank = rank](int p, std::int64_t i) { return odd_value(rank, p, i); };
   }
-  static float place(int parameter, std::int64_t element) { return 1000.0f * static_cast<float>(parameter) + static_cast<float>(element); }
+  static float place(int parameter, std::int64_t element) {
+    return 1000.0f * static_cast<float>(parameter) + static_cast<float>(element);
+  }
 
   Arena arena{host_memory()};
   LayerContext context{&operators(DeviceKind::cpu), {host_stream, &arena}, DType::f32};
   MpiCommunicator world{MpiHandle::duplicate(MPI_COMM_WORLD), arena};
   MirrorCommunicator alone{1};
   int rank = world.rank(), size = world.size();
-  UnitSpec spec{.name = "unit",
-                .parameters = {{.name = "a", .shape = {5}}, {.name = "b", .shape = {11, 9}}, {.name = "c", .shape = {2}}}};
+  UnitSpec spec =
+      dense_unit("unit", {{.name = "a", .shape = {5}}, {.name = "b", .shape = {11, 9}}, {.name = "c", .shape = {2}}});
 };
 
 TEST_F(ShardedUnitTest, GatherGivesTheWholeOnEveryRank) {
@@ -153,7 +156,8 @@ TEST_F(ShardedUnitTest, ZeroForgetsTheStepBefore) {
     unit.initiate_reduce();
     unit.complete_reduce();
   }
-  expect_slice(unit, unit.gradients(), [this](int p, std::int64_t i) { return static_cast<float>(size) * place(p, i); });
+  expect_slice(unit, unit.gradients(),
+               [this](int p, std::int64_t i) { return static_cast<float>(size) * place(p, i); });
 }
 
 TEST_F(ShardedUnitTest, OneShardIsTheWholeWithoutCopies) {

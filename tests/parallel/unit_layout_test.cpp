@@ -2,35 +2,28 @@
 
 #include <gtest/gtest.h>
 
+#include "support/units.hpp"
+
 namespace moesaic {
 namespace {
-
-bool operator==(const SlicePiece& a, const SlicePiece& b) {
-  return a.parameter == b.parameter && a.elements == b.elements && a.at == b.at;
-}
 
 ParameterSpec parameter(std::string name, Extents shape) { return {.name = std::move(name), .shape = shape}; }
 
 /// Starts at 0, 16, 48 and 64: gaps behind the first two.
 UnitSpec uneven_unit() {
-  return {.name = "uneven",
-          .parameters = {parameter("a", {3}), parameter("b", {2, 13}), parameter("c", {1}), parameter("d", {7, 5, 3})}};
+  return dense_unit("uneven",
+                    {parameter("a", {3}), parameter("b", {2, 13}), parameter("c", {1}), parameter("d", {7, 5, 3})});
 }
 
 /// Seven experts: uneven over any number of parts but one and seven.
-UnitSpec expert_unit() {
-  return {.name = "experts", .expert = true, .parameters = {parameter("up", {7, 6, 5}), parameter("down", {7, 5, 3})}};
-}
+UnitSpec seven_experts() { return expert_unit("experts", {parameter("up", {7, 6, 5}), parameter("down", {7, 5, 3})}); }
 
 /// A block of a small language model: hidden 256, 8 and 4 heads of 32, 16 experts of width 128.
 std::vector<UnitSpec> realistic_units() {
-  return {{.name = "block",
-           .parameters = {parameter("attention_norm", {256}), parameter("query_key_value", {512, 256}),
-                          parameter("output", {256, 256}), parameter("feed_forward_norm", {256}),
-                          parameter("router", {16, 256})}},
-          {.name = "experts",
-           .expert = true,
-           .parameters = {parameter("gate_up", {16, 256, 256}), parameter("down", {16, 256, 128})}}};
+  return {dense_unit("block", {parameter("attention_norm", {256}), parameter("query_key_value", {512, 256}),
+                               parameter("output", {256, 256}), parameter("feed_forward_norm", {256}),
+                               parameter("router", {16, 256})}),
+          expert_unit("experts", {parameter("gate_up", {16, 256, 256}), parameter("down", {16, 256, 128})})};
 }
 
 /// How often the pieces of all slices of all parts name each element of each parameter.
@@ -59,32 +52,32 @@ TEST(UnitLayout, PiecesTileWithMoreShardsThanElements) { expect_tiled(uneven_uni
 
 TEST(UnitLayout, PiecesTileTheExpertsOfAllParts) {
   for (int parts = 1; parts <= 7; ++parts)
-    for (int shards = 1; shards <= 12; ++shards) expect_tiled(expert_unit(), parts, shards);
+    for (int shards = 1; shards <= 12; ++shards) expect_tiled(seven_experts(), parts, shards);
 }
 
 TEST(UnitLayout, ADenseUnitByHand) {
-  const UnitSpec unit{.name = "unit", .parameters = {parameter("a", {3}), parameter("b", {2, 10})}};
+  const UnitSpec unit = dense_unit("unit", {parameter("a", {3}), parameter("b", {2, 10})});
   // a at 0, b at 16, end 36: a third is 12, rounded up 16.
   const UnitLayout layout(unit, {1, 0, 3});
   EXPECT_EQ(layout.slice(), 16);
   EXPECT_EQ(layout.whole(), 48);
-  EXPECT_TRUE(layout.pieces(0) == (std::vector<SlicePiece>{{0, {0, 3}, 0}}));
-  EXPECT_TRUE(layout.pieces(1) == (std::vector<SlicePiece>{{1, {0, 16}, 0}}));
-  EXPECT_TRUE(layout.pieces(2) == (std::vector<SlicePiece>{{1, {16, 20}, 0}}));
+  EXPECT_EQ(layout.pieces(0), (std::vector<SlicePiece>{{0, {0, 3}, 0}}));
+  EXPECT_EQ(layout.pieces(1), (std::vector<SlicePiece>{{1, {0, 16}, 0}}));
+  EXPECT_EQ(layout.pieces(2), (std::vector<SlicePiece>{{1, {16, 20}, 0}}));
 }
 
 TEST(UnitLayout, AnExpertUnitByHand) {
-  const UnitSpec unit{.name = "unit", .expert = true, .parameters = {parameter("e", {4, 5, 4})}};
+  const UnitSpec unit = expert_unit("unit", {parameter("e", {4, 5, 4})});
   // The second half holds experts 2 and 3: elements 40 to 80 of the whole tensor, 32 and 8 of them by slices of 32.
   const UnitLayout layout(unit, {2, 1, 2});
   EXPECT_EQ(layout.slice(), 32);
-  EXPECT_TRUE(layout.pieces(0) == (std::vector<SlicePiece>{{0, {40, 72}, 0}}));
-  EXPECT_TRUE(layout.pieces(1) == (std::vector<SlicePiece>{{0, {72, 80}, 0}}));
+  EXPECT_EQ(layout.pieces(0), (std::vector<SlicePiece>{{0, {40, 72}, 0}}));
+  EXPECT_EQ(layout.pieces(1), (std::vector<SlicePiece>{{0, {72, 80}, 0}}));
 }
 
 /// What a piece says and where the parameter's view looks are the same memory.
 TEST(UnitLayout, ViewsAgreeWithPieces) {
-  const UnitSpec spec = expert_unit();
+  const UnitSpec spec = seven_experts();
   const UnitLayout layout(spec, {3, 1, 4});  // experts [3, 5)
   std::vector<float> whole(layout.whole());
   const ParameterViews views = layout.views(host_view(whole.data(), {layout.whole()}));

@@ -13,6 +13,8 @@ struct SlicePiece {
   int parameter = 0;    ///< index in UnitSpec::parameters
   Block elements;       ///< flat range of the *global* parameter, row-major
   std::int64_t at = 0;  ///< where the run starts in the slice
+
+  friend bool operator==(const SlicePiece&, const SlicePiece&) = default;
 };
 
 /// Where a unit is: its block of experts (parts 1 for dense units), then equal slices over `shards` ranks.
