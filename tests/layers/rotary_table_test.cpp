@@ -1,0 +1,32 @@
+#include "moesaic/layers/rotary_table.hpp"
+
+#include <cmath>
+
+#include "support/host_tensor.hpp"
+
+#include <gtest/gtest.h>
+
+namespace moesaic {
+namespace {
+
+// Width 4, theta 100: inverse frequencies 1 and 1/10, so position p turns by p and p / 10.
+TEST(RotaryTable, TurnsByPositionTimesInverseFrequency) {
+  Arena arena(host_memory());
+  for (DType type : {DType::f32, DType::f64}) {
+    const RotaryTable table(arena, type, 3, 4, 100);
+    EXPECT_EQ(table.positions(), 3);
+    EXPECT_EQ(table.cosine().extents(), (Extents{3, 2}));
+    const double tolerance = type == DType::f32 ? 1e-7 : 1e-15;
+    for (std::int64_t p = 0; p < 3; ++p) {
+      const auto angle = static_cast<double>(p);
+      EXPECT_NEAR(element(table.cosine(), 2 * p), std::cos(angle), tolerance);
+      EXPECT_NEAR(element(table.sine(), 2 * p), std::sin(angle), tolerance);
+      EXPECT_NEAR(element(table.cosine(), 2 * p + 1), std::cos(angle / 10), tolerance);
+      EXPECT_NEAR(element(table.sine(), 2 * p + 1), std::sin(angle / 10), tolerance);
+    }
+  }
+  EXPECT_EQ(arena.used(), 0);
+}
+
+}  // namespace
+}  // namespace moesaic
