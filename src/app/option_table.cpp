@@ -33,8 +33,8 @@ Option number(std::string name, std::string fallback, std::string sentence, doub
               bool open_end = false) {
   const auto set = [name, least, most, field, open_end](RunSettings& settings, const std::string& text) {
     const double value = parse_number(name, text);
-    MOESAIC_VALIDATE(value >= least && (open_end ? value < most : value <= most), "{} = {} is out of range; use {} to {}{}",
-                     name, text, least, open_end ? "below " : "", most);
+    MOESAIC_VALIDATE(value >= least && (open_end ? value < most : value <= most),
+                     "{} = {} is out of range; use {} to {}{}", name, text, least, open_end ? "below " : "", most);
     field(settings) = value;
   };
   return {std::move(name), "number", std::move(fallback), "", std::move(sentence), false, set};
@@ -78,7 +78,7 @@ Option fixed(std::string name, std::string type, std::string only, std::string s
     MOESAIC_VALIDATE(text == only, "{} = {} is not built yet; leave it out{}", name, text,
                      only.empty() ? "" : " or write " + only);
   };
-  return {std::move(name), std::move(type), std::move(only), "", std::move(sentence), false, set};
+  return {std::move(name), std::move(type), std::move(only), "", std::move(sentence), false, set, true};
 }
 
 Option required(Option option) {
@@ -86,19 +86,20 @@ Option required(Option option) {
   return option;
 }
 
-#define FIELD(member) [](RunSettings& s) -> auto& { return s.member; }
+#define FIELD(member) \
+  [](RunSettings & s) -> auto& { return s.member; }
 
 Options run_options() {
-  Option wall = text("run.wall_limit", "0", "stop behind a checkpoint after this time; 0 never", FIELD(name));
+  Option wall = text("run.wall_limit", "0", "save a checkpoint and stop after this time; 0: never", FIELD(name));
   wall.type = "hh:mm:ss";
   wall.set = [](RunSettings& s, const std::string& value) { s.wall_limit = parse_duration("run.wall_limit", value); };
   return {
       text("run.name", "moesaic", "a name for people", FIELD(name)),
       required(text("run.directory", "", "folder that all output goes to", FIELD(directory))),
       integer("run.seed", "0", "", "seed of initial weights and sample order", 0, FIELD(seed)),
-      choice<DeviceChoice>("run.device", "where to compute",
-                           {{"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}},
-                           FIELD(device)),
+      choice<DeviceChoice>(
+          "run.device", "where to compute",
+          {{"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}}, FIELD(device)),
       fixed("run.device_memory", "integer", "", "bytes of a device; what is free when left out"),
       wall,
       fixed("run.watchdog", "number", "auto", "seconds without progress after which the job ends"),
@@ -109,10 +110,11 @@ Options model_options() {
   return {
       text("model.config", "", "a Hugging Face config.json; left out: that of model.init", FIELD(config)),
       text("model.init", "random", "random, a Hugging Face folder, or a checkpoint", FIELD(init)),
-      integer("model.layers", "0", "", "keep the first layers only; 0 all", 0, FIELD(overrides.layers)),
-      integer("model.vocabulary", "0", "", "keep the first token ids only; 0 all", 0, FIELD(overrides.vocabulary)),
-      integer("model.experts", "0", "", "keep the first experts only; 0 all", 0, FIELD(overrides.experts)),
-      integer("model.dense_layers", "-1", "", "leading layers with a dense feed-forward; -1 as the config says", -1,
+      integer("model.layers", "0", "", "keep so many of the first layers; 0: all", 0, FIELD(overrides.layers)),
+      integer("model.vocabulary", "0", "", "keep so many of the first token ids; 0: all", 0,
+              FIELD(overrides.vocabulary)),
+      integer("model.experts", "0", "", "keep so many of the first experts; 0: all", 0, FIELD(overrides.experts)),
+      integer("model.dense_layers", "-1", "", "leading layers with a dense feed-forward; -1: as the config says", -1,
               FIELD(overrides.dense_layers)),
   };
 }
@@ -123,11 +125,19 @@ Options grid_options() {
       integer("grid.context", "1", "ranks", "ranks that share each sequence", 1, FIELD(grid.context), 1 << 20),
       integer("grid.expert", "1", "ranks", "ranks that own blocks of experts", 1, FIELD(grid.expert), 1 << 20),
       integer("grid.replicate", "1", "ranks", "copies of the shards", 1, FIELD(grid.replicate), 1 << 20),
-      integer("grid.shard", "0", "ranks", "slices of every parameter; 0 what is left", 0, FIELD(grid.shard), 1 << 20),
-      fixed("grid.schedule", "1f1b | interleaved | zero_bubble", "1f1b", "order of the pipeline's micro-batches"),
-      fixed("grid.chunks", "integer", "1", "chunks of layers a rank (interleaved)"),
-      fixed("grid.layout", "text", "", "layers of each stage"),
-      fixed("grid.context_exchange", "ring | gather", "ring", "how keys and values go round"),
+      integer("grid.shard", "0", "ranks", "slices of every parameter; 0: what the other axes leave", 0,
+              FIELD(grid.shard), 1 << 20),
+      choice<ScheduleKind>("grid.schedule", "order of the pipeline's micro-batches",
+                           {{"1f1b", ScheduleKind::one_f_one_b},
+                            {"interleaved", ScheduleKind::interleaved},
+                            {"zero_bubble", ScheduleKind::zero_bubble}},
+                           FIELD(schedule)),
+      integer("grid.chunks", "1", "", "chunks of layers a rank (interleaved)", 1, FIELD(chunks), 1 << 20),
+      text("grid.layout", "", "blocks of each stage, such as 5,4,4,3, embedding and head counted; left out: by cost",
+           FIELD(layout)),
+      choice<ContextExchange>("grid.context_exchange", "how keys and values reach the ranks that share a sequence",
+                              {{"ring", ContextExchange::ring}, {"gather", ContextExchange::gather}},
+                              FIELD(context_exchange)),
   };
 }
 
@@ -135,30 +145,33 @@ Options data_options() {
   Option separator = integer("data.separator", "", "token id", "ends a document; attention stays within documents", 0,
                              [](RunSettings& s) -> std::int64_t& { return s.data.separator.emplace(); });
   return {
-      text("data.path", "", "file of rows or of text", FIELD(data.path)),
-      choice<DataFormat>("data.format", "what data.path holds: /tokens in HDF5, bytes as tokens, or nothing (random tokens)",
+      text("data.path", "", "a file; several: a,b; a mixture by weights: a:0.7,b:0.3", FIELD(data.path)),
+      choice<DataFormat>("data.format", "rows: /tokens in HDF5; text: each byte a token; synthetic: random tokens",
                          {{"rows", DataFormat::rows}, {"text", DataFormat::text}, {"synthetic", DataFormat::synthetic}},
                          FIELD(data.format)),
       required(integer("data.sequence", "", "tokens", "length of a sample", 2, FIELD(data.sequence))),
       flag("data.shuffle", "true", "a new order of the rows in each pass, from run.seed", FIELD(data.shuffle)),
       separator,
-      text("data.validation", "", "a path of the same format, or the share of data.path held out at its end",
+      text("data.validation", "", "a path like data.path, or the share of it that is held out at its end",
            FIELD(data.validation)),
-      integer("data.validate_every", "0", "steps", "validate so often, and after the last step; 0 then only", 0,
+      integer("data.validate_every", "0", "steps", "validate so often, and after the last step; 0: then only", 0,
               FIELD(validate_every)),
   };
 }
 
 Options train_options() {
   return {
-      required(integer("train.steps", "", "steps", "the step at which the run is complete", 1, FIELD(steps))),
-      required(integer("train.global_batch", "", "sequences", "sequences of one step over all ranks", 1, FIELD(global_batch))),
-      integer("train.micro_batch", "1", "sequences", "sequences of one forward on one data rank", 1, FIELD(micro_batch)),
-      choice<Precision>("train.precision", "storage of weights and activations; auto: bf16 on CUDA, fp32 on the CPU",
+      required(integer("train.steps", "", "steps", "the run is complete at this step, counted from the beginning", 1,
+                       FIELD(steps))),
+      required(integer("train.global_batch", "", "sequences", "sequences of one step over all ranks", 1,
+                       FIELD(global_batch))),
+      integer("train.micro_batch", "1", "sequences", "sequences of one forward on one data rank", 1,
+              FIELD(micro_batch)),
+      choice<Precision>("train.precision", "of weights and activations; auto: bf16 on CUDA, fp32 on the CPU",
                         {{"auto", Precision::automatic}, {"bf16", Precision::bf16}, {"fp32", Precision::fp32}},
                         FIELD(precision)),
       fixed("train.recompute", "none | block | selective", "none", "what backward computes again"),
-      choice<bool>("train.reduce", "reduce gradients after each micro-batch (less memory) or once a step (less exchange)",
+      choice<bool>("train.reduce", "when gradients are summed over ranks: less memory, or less exchange",
                    {{"micro_batch", true}, {"step", false}}, FIELD(reduce_every_micro_batch)),
       fixed("train.deterministic", "flag", "true", "the same bits for the same deck and grid"),
       fixed("train.max_skipped", "integer", "", "non-finite steps in a row before the run ends"),
@@ -174,14 +187,15 @@ Options optimizer_options() {
                          FIELD(optimizer.schedule)),
       integer("optimizer.warmup", "0", "steps", "linear rise of the rate", 0, FIELD(optimizer.warmup)),
       number("optimizer.min_lr", "0", "rate at the last step (cosine, wsd)", 0, 1e3, FIELD(optimizer.min_lr)),
-      number("optimizer.decay_share", "0.2", "share of the steps in which wsd falls", 0, 1, FIELD(optimizer.decay_share)),
+      number("optimizer.decay_share", "0.2", "share of the steps in which wsd falls", 0, 1,
+             FIELD(optimizer.decay_share)),
       number("optimizer.beta1", "0.9", "decay of the first moment", 0, 1, FIELD(optimizer.beta1), true),
       number("optimizer.beta2", "0.95", "decay of the second moment", 0, 1, FIELD(optimizer.beta2), true),
       number("optimizer.eps", "1e-8", "added to the root of the second moment", 0, 1, FIELD(optimizer.eps)),
       number("optimizer.weight_decay", "0.1", "decoupled weight decay", 0, 1e3, FIELD(optimizer.weight_decay)),
       choice<Decay>("optimizer.decay", "what decays: matrices, or norms too",
                     {{"matrices", Decay::matrices}, {"all", Decay::all}}, FIELD(optimizer.decay)),
-      number("optimizer.clip", "1", "largest global gradient norm; 0 no clipping", 0, 1e30, FIELD(optimizer.clip)),
+      number("optimizer.clip", "1", "largest global gradient norm; 0: no clipping", 0, 1e30, FIELD(optimizer.clip)),
       choice<DType>("optimizer.moments", "storage of the moments", {{"fp32", DType::f32}, {"bf16", DType::bf16}},
                     FIELD(optimizer.moments)),
   };
@@ -190,28 +204,32 @@ Options optimizer_options() {
 Options moe_options() {
   return {
       choice<Balance>("moe.balance", "how experts are kept balanced",
-                      {{"auxiliary", Balance::auxiliary}, {"bias", Balance::bias}, {"none", Balance::none}}, FIELD(balance)),
-      number("moe.auxiliary_coefficient", "", "weight of the auxiliary loss; left out: router_aux_loss_coef of the config", 0, 1e3,
-             [](RunSettings& s) -> double& { return s.auxiliary_coefficient.emplace(); }),
+                      {{"auxiliary", Balance::auxiliary}, {"bias", Balance::bias}, {"none", Balance::none}},
+                      FIELD(balance)),
+      number("moe.auxiliary_coefficient", "", "weight of that loss; left out: router_aux_loss_coef of the config", 0,
+             1e3, [](RunSettings& s) -> double& { return s.auxiliary_coefficient.emplace(); }),
       choice<BalanceScope>("moe.auxiliary_scope", "over which tokens the auxiliary loss looks",
-                           {{"sequence", BalanceScope::sequence}, {"batch", BalanceScope::batch}}, FIELD(auxiliary_scope)),
+                           {{"sequence", BalanceScope::sequence}, {"batch", BalanceScope::batch}},
+                           FIELD(auxiliary_scope)),
       number("moe.bias_rate", "0.001", "change of a selection bias a step (balance = bias)", 0, 1e3, FIELD(bias_rate)),
-      choice<bool>("moe.router", "the model's router, or the fake one of published benchmarks (consecutive experts)",
+      choice<bool>("moe.router", "the model's, or the fake one of benchmarks (consecutive experts)",
                    {{"learned", false}, {"balanced", true}}, FIELD(balanced_router)),
       fixed("moe.receive_bound", "number", "2", "receive buffer of a GPU, times the mean load"),
   };
 }
 
 Options checkpoint_options() {
-  Option resume = text("checkpoint.resume", "auto", "auto: go on from the newest one; never; or the path of one", FIELD(resume_path));
+  Option resume = text("checkpoint.resume", "auto",
+                       "go on from the newest in run.directory, or never, or else from a path", FIELD(resume_path));
   resume.type = "auto | never | path";
   resume.set = [](RunSettings& s, const std::string& value) {
     s.resume = value == "auto" ? Resume::automatic : value == "never" ? Resume::never : Resume::path;
     if (s.resume == Resume::path) s.resume_path = value;
   };
   return {
-      integer("checkpoint.every", "0", "steps", "save so often, and after the last step; 0 then only", 0, FIELD(checkpoint_every)),
-      integer("checkpoint.keep", "2", "", "newest checkpoints that stay", 1, FIELD(keep)),
+      integer("checkpoint.every", "0", "steps", "save so often, and after the last step; 0: then only", 0,
+              FIELD(checkpoint_every)),
+      integer("checkpoint.keep", "2", "", "how many of the newest stay", 1, FIELD(keep)),
       fixed("checkpoint.keep_every", "integer", "", "checkpoints that stay for good"),
       resume,
       fixed("checkpoint.background", "flag", "false", "write while training goes on"),
@@ -219,15 +237,16 @@ Options checkpoint_options() {
 }
 
 Options log_options() {
-  return {integer("log.every", "10", "steps", "a line so often", 1, FIELD(log_every))};
+  return {integer("log.every", "10", "steps", "a line on the screen so often (metrics.jsonl has every step)", 1,
+                  FIELD(log_every))};
 }
 
 #undef FIELD
 
 Options all_options() {
   Options all;
-  for (auto section : {run_options, model_options, grid_options, data_options, train_options, optimizer_options, moe_options,
-                       checkpoint_options, log_options})
+  for (auto section : {run_options, model_options, grid_options, data_options, train_options, optimizer_options,
+                       moe_options, checkpoint_options, log_options})
     for (Option& option : section()) all.push_back(std::move(option));
   return all;
 }
@@ -242,9 +261,14 @@ const std::vector<Option>& option_table() {
 void check_combinations(const RunSettings& s) {
   MOESAIC_VALIDATE(s.data.format == DataFormat::synthetic || !s.data.path.empty(),
                    "data.path is missing (data.format needs a file); name one, or set data.format = synthetic");
-  MOESAIC_VALIDATE(s.data.sequence % (2 * s.grid.context) == 0,
-                   "data.sequence = {} does not divide by 2 x grid.context = {} (each rank owns two blocks); change one",
-                   s.data.sequence, 2 * s.grid.context);
+  MOESAIC_VALIDATE(
+      s.data.sequence % (2 * s.grid.context) == 0,
+      "data.sequence = {} does not divide by 2 x grid.context = {} (each rank owns two blocks); change one",
+      s.data.sequence, 2 * s.grid.context);
+  MOESAIC_VALIDATE(s.chunks == 1 || s.schedule == ScheduleKind::interleaved,
+                   "grid.chunks = {} needs grid.schedule = interleaved (the others run one chunk a rank); set it, or "
+                   "grid.chunks = 1",
+                   s.chunks);
   MOESAIC_VALIDATE(s.optimizer.min_lr <= s.optimizer.lr, "optimizer.min_lr = {} is above optimizer.lr = {}; lower it",
                    s.optimizer.min_lr, s.optimizer.lr);
   MOESAIC_VALIDATE(s.optimizer.warmup <= s.steps, "optimizer.warmup = {} is longer than train.steps = {}; shorten it",

@@ -13,10 +13,17 @@ namespace {
 constexpr double largest_exact = 9007199254740992.0;  // 2^53
 
 double suffix_factor(const std::string& suffix) {
-  static const std::map<std::string, double> factors{
-      {"", 1},           {"k", 1e3},           {"K", 1e3},           {"M", 1e6},          {"B", 1e9},
-      {"G", 1e9},        {"T", 1e12},          {"Ki", 1024.0},       {"Mi", 1048576.0},   {"Gi", 1073741824.0},
-      {"Ti", 1099511627776.0}};
+  static const std::map<std::string, double> factors{{"", 1},
+                                                     {"k", 1e3},
+                                                     {"K", 1e3},
+                                                     {"M", 1e6},
+                                                     {"B", 1e9},
+                                                     {"G", 1e9},
+                                                     {"T", 1e12},
+                                                     {"Ki", 1024.0},
+                                                     {"Mi", 1048576.0},
+                                                     {"Gi", 1073741824.0},
+                                                     {"Ti", 1099511627776.0}};
   const auto found = factors.find(suffix);
   return found == factors.end() ? std::numeric_limits<double>::quiet_NaN() : found->second;
 }
@@ -53,7 +60,7 @@ double parse_number(std::string_view key, const std::string& text) {
 }
 
 bool parse_flag(std::string_view key, const std::string& text) {
-  static const std::map<std::string, bool> words{{"true", true}, {"yes", true}, {"on", true},   {"1", true},
+  static const std::map<std::string, bool> words{{"true", true},   {"yes", true}, {"on", true},   {"1", true},
                                                  {"false", false}, {"no", false}, {"off", false}, {"0", false}};
   const auto found = words.find(text);
   MOESAIC_VALIDATE(found != words.end(), "{} = {} is not a flag; write true or false", key, text);

@@ -3,6 +3,7 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "moesaic/app/build_info.hpp"
 #include "moesaic/app/deck.hpp"
@@ -19,14 +20,19 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-constexpr const char* usage =
-    "moesaic trains Mixture-of-Experts models.\n\n"
-    "  moesaic train DECK [key=value | --key=value ...] [--check] [--dump-deck]\n"
-    "                                       under mpirun or srun, any number of ranks\n"
-    "  moesaic evaluate DECK [key=value ...] loss on data.validation, as one JSON line\n"
-    "  moesaic inspect CHECKPOINT.h5        arrays, deck and step\n"
-    "  moesaic --help [SECTION] | --version | --config\n\n"
-    "Exit status: 0 done; 1 failed; 2 bad command line, deck or input; 75 stopped behind a checkpoint: run it again.\n";
+constexpr const char* usage = R"(moesaic trains Mixture-of-Experts models.
+
+  moesaic train DECK [key=value | --key=value ...]     under mpirun or srun, any number of ranks
+        --check                                        checks all input, then ends; writes nothing
+        --dump-deck                                    prints the deck with every key, then ends
+  moesaic evaluate DECK [key=value ...]                loss on data.validation, as one JSON line
+  moesaic inspect CHECKPOINT.h5                        arrays, deck and step
+  moesaic --help [SECTION] | --version | --config
+
+A key is section.name, such as train.steps=100; the command line wins over the deck.
+Exit status: 0 done; 1 failed; 2 bad command line, deck or input; 75 stopped early behind a
+complete checkpoint: run the same command again.
+)";
 
 bool take(Words& words, const std::string& flag) {
   const auto found = std::find(words.begin(), words.end(), flag);
@@ -37,16 +43,19 @@ bool take(Words& words, const std::string& flag) {
 
 int print_configuration() {
   namespace b = build_info;
-  fmt::print("moesaic {} ({})\nbuilt    {}, preset {}, {} {}, -march={}\ncuda     {} {}\nmpi      {}\nhdf5     {}\n"
-             "boost    {}\nfmt      {}\nblas     {}\n",
-             b::version, b::revision, b::build_type, b::preset, b::compiler, b::flags, b::march, b::cuda, b::cuda_architectures,
-             b::mpi, b::hdf5, b::boost, b::fmt, b::blas);
+  fmt::print(
+      "moesaic {} ({})\nbuilt    {}, preset {}, {} {}, -march={}\ncuda     {} {}\nmpi      {}\nhdf5     {}\n"
+      "boost    {}\nfmt      {}\nblas     {}\n",
+      b::version, b::revision, b::build_type, b::preset, b::compiler, b::flags, b::march, b::cuda,
+      b::cuda_architectures, b::mpi, b::hdf5, b::boost, b::fmt, b::blas);
   return done;
 }
 
 int print_help(const Words& words) {
+  MOESAIC_VALIDATE(words.size() <= 2, "--help takes one section at most; write moesaic --help train");
+  const std::string keys = options_help(words.size() > 1 ? words[1] : "");
   if (words.size() < 2) fmt::print("{}\nKeys of a deck:\n\n", usage);
-  fmt::print("{}", options_help(words.size() > 1 ? words[1] : ""));
+  fmt::print("{}", keys);
   return done;
 }
 
@@ -66,7 +75,7 @@ int train(Words words, const MpiSession& session, Communicator& world) {
   const RunSettings settings = settings_from(words, world);
   if (dump) log_line("{}", settings.deck);
   if (check) check_run(settings, session, world);
-  if (check) log_line("{} is ready to run on {} ranks", words[1], session.size());
+  if (check) log_line("{} is ready to run on {} {}", words[1], session.size(), session.size() == 1 ? "rank" : "ranks");
   return check || dump ? done : run_training(settings, session, world);
 }
 
@@ -74,15 +83,38 @@ int evaluate(const Words& words, const MpiSession& session, Communicator& world)
   return run_evaluation(settings_from(words, world), session, world);
 }
 
-/// The subcommands that run on all ranks. An error that all ranks agreed on is said once and ends them in order; any other
-/// ends the job from the rank that met it.
+/// What one process does alone.
+int run_alone(const Words& words) {
+  if (words.empty() || words[0] == "--help" || words[0] == "-h") return print_help(words);
+  if (words[0] == "--version") return fmt::print("moesaic {}\n", build_info::version), done;
+  if (words[0] == "--config") return print_configuration();
+  if (words[0] == "inspect") return inspect_checkpoint(words);
+  static const Words later{"plan", "import", "export", "verify"};
+  MOESAIC_VALIDATE(std::find(later.begin(), later.end(), words[0]) == later.end(),
+                   "moesaic {} is not built yet; see --help", words[0]);
+  static const Words known{"train", "evaluate", "inspect", "--help", "--version", "--config"};
+  throw InputError(
+      fmt::format("unknown command {}; did you mean {}? See moesaic --help", words[0], nearest_name(words[0], known)));
+}
+
+int run_on_all_ranks(const Words& words, const MpiSession& session, Communicator& world) {
+  if (!words.empty() && words[0] == "train") return train(words, session, world);
+  if (!words.empty() && words[0] == "evaluate") return evaluate(words, session, world);
+  together(world, [&] {
+    if (session.rank() == 0) run_alone(words);
+  });
+  return done;
+}
+
+/// An error that all ranks agreed on is said once and ends them in order; any other ends the job from the rank that met
+/// it.
 int run_under_mpi(const Words& words) {
   MpiSession session;
   set_log_identity(session.rank(), session.host());
   Arena scratch(host_memory());
   MpiCommunicator world(MpiHandle::duplicate(MPI_COMM_WORLD), scratch);
   try {
-    return words[0] == "train" ? train(words, session, world) : evaluate(words, session, world);
+    return run_on_all_ranks(words, session, world);
   } catch (const AgreedInputError& error) {
     if (session.rank() == 0) log_error("{}", error.what());
     return bad_input;
@@ -98,25 +130,19 @@ int run_under_mpi(const Words& words) {
   }
 }
 
-int dispatch(const Words& words) {
-  if (words.empty() || words[0] == "--help" || words[0] == "-h") return print_help(words);
-  if (words[0] == "--version") return fmt::print("moesaic {}\n", build_info::version), done;
-  if (words[0] == "--config") return print_configuration();
-  if (words[0] == "train" || words[0] == "evaluate") return run_under_mpi(words);
-  if (words[0] == "inspect") return inspect_checkpoint(words);
-  static const Words later{"plan", "import", "export", "verify"};
-  MOESAIC_VALIDATE(std::find(later.begin(), later.end(), words[0]) == later.end(), "moesaic {} is not built yet; see --help",
-                   words[0]);
-  static const Words known{"train", "evaluate", "inspect", "--help", "--version", "--config"};
-  throw InputError(fmt::format("unknown command {}; did you mean {}? See moesaic --help", words[0],
-                               nearest_name(words[0], known)));
+/// Whether a launcher started other processes beside this one: then one of them speaks for all.
+bool is_one_of_several() {
+  for (const char* size : {"OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"})
+    if (const char* text = std::getenv(size)) return std::string(text) != "1";
+  return false;
 }
 
 }  // namespace
 
 int run_program(const std::vector<std::string>& arguments) {
   try {
-    return dispatch(arguments);
+    const bool parallel = !arguments.empty() && (arguments[0] == "train" || arguments[0] == "evaluate");
+    return parallel || is_one_of_several() ? run_under_mpi(arguments) : run_alone(arguments);
   } catch (const InputError& error) {
     log_error("{}", error.what());
     return bad_input;

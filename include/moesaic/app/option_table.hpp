@@ -18,6 +18,7 @@ struct Option {
   bool required = false;
   /// Reads the text into the settings; throws InputError "key = text is ...; what to do".
   std::function<void(RunSettings&, const std::string& text)> set;
+  bool fixed = false;  ///< nothing but the default is built yet
 
   std::string section() const { return name.substr(0, name.find('.')); }
   std::string key() const { return name.substr(name.find('.') + 1); }
