@@ -90,6 +90,13 @@ Option required(Option option) {
   [](RunSettings & s) -> auto& { return s.member; }
 
 Options run_options() {
+  Option watchdog = number("run.watchdog", "auto",
+                           "seconds without progress after which the job ends; auto: 5 x the slowest steps, at least 60",
+                           1, 1e9, [](RunSettings& s) -> double& { return s.watchdog.emplace(); });
+  watchdog.type = "auto | number";
+  watchdog.set = [set = watchdog.set](RunSettings& s, const std::string& value) {
+    value == "auto" ? s.watchdog.reset() : set(s, value);
+  };
   Option wall = text("run.wall_limit", "0", "save a checkpoint and stop after this time; 0: never", FIELD(name));
   wall.type = "hh:mm:ss";
   wall.set = [](RunSettings& s, const std::string& value) { s.wall_limit = parse_duration("run.wall_limit", value); };
@@ -102,7 +109,7 @@ Options run_options() {
           {{"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}}, FIELD(device)),
       fixed("run.device_memory", "integer", "", "bytes of a device; what is free when left out"),
       wall,
-      fixed("run.watchdog", "number", "auto", "seconds without progress after which the job ends"),
+      watchdog,
   };
 }
 

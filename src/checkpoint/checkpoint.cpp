@@ -1,11 +1,16 @@
 #include "moesaic/checkpoint/checkpoint.hpp"
 
+#include <cstring>
 #include <span>
 
+#include "disk_space.hpp"
 #include "moesaic/base/contract.hpp"
+#include "moesaic/base/text.hpp"
+#include "moesaic/comm/agreement.hpp"
 #include "moesaic/io/hdf5_file.hpp"
 
 namespace moesaic {
+namespace fs = std::filesystem;
 namespace {
 
 std::span<const Block> ranges_of(const StateArray& array) {
@@ -25,7 +30,6 @@ void write_info(Hdf5File& file, const CheckpointInfo& info) {
 }
 
 void write_array(Hdf5File& file, const StateArray& array) {
-  file.create_array(array.name, array.type, shape_of(array.shape));
   if (array.owner)
     file.write_flat(array.name, ranges_of(array), array.values);
   else
@@ -37,9 +41,10 @@ void check_program(const Hdf5File& file) {
                    "{} is not a checkpoint of moesaic (it has no such mark); name one from a checkpoints/ folder",
                    file.path().string());
   const std::int64_t format = file.integer("/", "format");
-  MOESAIC_VALIDATE(format == CheckpointInfo::format,
-                   "{} has checkpoint format {} and this program reads format {}; use the version of moesaic that wrote it",
-                   file.path().string(), format, CheckpointInfo::format);
+  MOESAIC_VALIDATE(
+      format == CheckpointInfo::format,
+      "{} has checkpoint format {} and this program reads format {}; use the version of moesaic that wrote it",
+      file.path().string(), format, CheckpointInfo::format);
 }
 
 void check_array(const Hdf5File& file, const StateArray& array) {
@@ -48,29 +53,82 @@ void check_array(const Hdf5File& file, const StateArray& array) {
                    file.path().string(), array.name);
   const Hdf5Array found = file.array(array.name);
   MOESAIC_VALIDATE(found.shape == shape_of(array.shape),
-                   "{}: {} has {} elements where the model of this deck has {}; use the model.config that wrote it",
-                   file.path().string(), array.name, found.size(), array.shape.size());
+                   "{}: {} has shape {} where the model of this deck has {}; use the model.config that wrote it",
+                   file.path().string(), array.name, to_text(found.shape), to_text(shape_of(array.shape)));
   MOESAIC_VALIDATE(found.type == stored(array.type),
                    "{}: {} is stored as {} where this deck has {}; set optimizer.moments as in the deck that wrote it",
                    file.path().string(), array.name, found.type ? name_of(*found.type) : "another type",
-                   name_of(array.type));
+                   name_of(stored(array.type)));
+}
+
+int rank_in(MPI_Comm ranks) {
+  int rank = 0;
+  MPI_Comm_rank(ranks, &rank);
+  return rank;
+}
+
+/// An upper bound of the file's size: large arrays begin at whole MiB, headers and attributes are small.
+std::int64_t expected_bytes(const CheckpointInfo& info, const std::vector<StateArray>& state) {
+  constexpr std::int64_t mebibyte = std::int64_t{1} << 20, header = 4096;
+  std::int64_t bytes = mebibyte + static_cast<std::int64_t>(info.deck.size() + info.config.size());
+  for (const StateArray& array : state) {
+    const std::int64_t size = array.shape.size() * size_of(array.type);
+    bytes += header + size + (size >= mebibyte ? mebibyte : 0);
+  }
+  return bytes;
+}
+
+/// Rank 0 reserves the space of `file`; every rank gets its errno. Collective.
+int reserve_together(const fs::path& file, std::int64_t bytes, MPI_Comm ranks) {
+  int error = rank_in(ranks) == 0 ? reserve_space(file, bytes) : 0;
+  MPI_Bcast(&error, 1, MPI_INT, 0, ranks);
+  return error;
+}
+
+[[noreturn]] void give_up(const fs::path& partial, std::int64_t bytes, int error, MPI_Comm ranks) {
+  std::error_code ignored;
+  if (rank_in(ranks) == 0) fs::remove(partial, ignored);
+  throw AgreedRunError(fmt::format(
+      "{} cannot be written ({}; it takes {}); earlier checkpoints are untouched: free some space, then run "
+      "the same command again",
+      partial.string(), std::strerror(error), format_bytes(bytes)));
+}
+
+/// All of the file's space is taken before any rank writes its part.
+void write_file(const fs::path& partial, MPI_Comm ranks, const CheckpointInfo& info,
+                const std::vector<StateArray>& state) {
+  const std::int64_t bytes = expected_bytes(info, state);
+  if (const int error = reserve_together(partial, bytes, ranks)) give_up(partial, bytes, error, ranks);
+  Hdf5File file = Hdf5File::create(partial, ranks);
+  write_info(file, info);
+  for (const StateArray& array : state) file.create_array(array.name, array.type, shape_of(array.shape));
+  file.flush();
+  std::error_code unknown;
+  const auto size = static_cast<std::int64_t>(fs::file_size(partial, unknown));
+  if (const int error = reserve_together(partial, unknown ? bytes : size, ranks)) {
+    file.close();
+    give_up(partial, size, error, ranks);
+  }
+  for (const StateArray& array : state) write_array(file, array);
+  file.sync();
+  file.close();
 }
 
 }  // namespace
 
-void save_checkpoint(const std::filesystem::path& path, MPI_Comm ranks, const CheckpointInfo& info,
+void save_checkpoint(const fs::path& path, MPI_Comm ranks, const CheckpointInfo& info,
                      const std::vector<StateArray>& state) {
-  std::filesystem::path partial = path;
+  fs::path partial = path;
   partial += ".partial";
-  Hdf5File file = Hdf5File::create(partial, ranks);
-  write_info(file, info);
-  for (const StateArray& array : state) write_array(file, array);
-  file.sync();
-  file.close();
-  int rank = 0;
-  MPI_Comm_rank(ranks, &rank);
-  if (rank == 0) std::filesystem::rename(partial, path);
+  write_file(partial, ranks, info, state);
+  if (rank_in(ranks) == 0) fs::rename(partial, path);
   MPI_Barrier(ranks);
+}
+
+void check_checkpoint(const fs::path& path, const std::vector<StateArray>& state) {
+  const Hdf5File file = Hdf5File::open_serial(path);
+  check_program(file);
+  for (const StateArray& array : state) check_array(file, array);
 }
 
 CheckpointInfo checkpoint_info(const Hdf5File& file) {
@@ -84,14 +142,14 @@ CheckpointInfo checkpoint_info(const Hdf5File& file) {
           .config = file.read_bytes("/config")};
 }
 
-CheckpointInfo read_checkpoint_info(const std::filesystem::path& path, MPI_Comm ranks) {
+CheckpointInfo read_checkpoint_info(const fs::path& path, MPI_Comm ranks) {
   Hdf5File file = Hdf5File::open(path, ranks);
   CheckpointInfo info = checkpoint_info(file);
   file.close();
   return info;
 }
 
-void load_checkpoint(const std::filesystem::path& path, MPI_Comm ranks, const std::vector<StateArray>& state) {
+void load_checkpoint(const fs::path& path, MPI_Comm ranks, const std::vector<StateArray>& state) {
   Hdf5File file = Hdf5File::open(path, ranks);
   check_program(file);
   for (const StateArray& array : state) {

@@ -1,6 +1,7 @@
 #include "moesaic/checkpoint/store.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <string>
 #include <vector>
 
@@ -10,15 +11,23 @@ namespace moesaic {
 namespace fs = std::filesystem;
 namespace {
 
-/// Complete checkpoints in `folder`, oldest first (names sort by step).
+/// The step of a complete checkpoint's name; nothing for other files.
+std::optional<std::int64_t> step_of(const fs::path& path) {
+  const std::string name = path.filename().string(), before = "step-", after = ".h5";
+  if (!name.starts_with(before) || !name.ends_with(after)) return std::nullopt;
+  std::int64_t step = 0;
+  const char* end = name.data() + name.size() - after.size();
+  const auto read = std::from_chars(name.data() + before.size(), end, step);
+  return read.ec == std::errc{} && read.ptr == end ? std::optional(step) : std::nullopt;
+}
+
+/// Complete checkpoints in `folder`, oldest first.
 std::vector<fs::path> checkpoints_in(const fs::path& folder) {
   std::vector<fs::path> found;
   std::error_code none;
-  for (const auto& entry : fs::directory_iterator(folder, none)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("step-") && entry.path().extension() == ".h5") found.push_back(entry.path());
-  }
-  std::sort(found.begin(), found.end());
+  for (const auto& entry : fs::directory_iterator(folder, none))
+    if (step_of(entry.path())) found.push_back(entry.path());
+  std::sort(found.begin(), found.end(), [](const fs::path& a, const fs::path& b) { return step_of(a) < step_of(b); });
   return found;
 }
 

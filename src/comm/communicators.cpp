@@ -21,6 +21,10 @@ Communicators make_communicators(const ProcessGrid& grid, MPI_Comm parent, Arena
   };
   Communicators result;
   result.data = along({Axis::replicate, Axis::shard});
+  result.context = along({Axis::context});
+  result.tokens = along({Axis::replicate, Axis::shard, Axis::context});
+  result.pipeline_down = along({Axis::pipeline});
+  result.pipeline_up = along({Axis::pipeline});
   result.dense_shard = along({Axis::shard, Axis::context});
   result.dense_replicate = along({Axis::replicate});
   result.expert = along({Axis::expert});

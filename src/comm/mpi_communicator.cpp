@@ -164,7 +164,7 @@ Pending MpiCommunicator::initiate_send(ConstView values, int to) {
   MOESAIC_EXPECT(on_host(values) && 0 <= to && to < size_);
   auto operation = begin(point_to_point_tag);
   operation->transfers.send(values.raw(), values.bytes(), to);
-  return Pending([operation] { operation->transfers.wait(); });
+  return Pending([operation] { operation->transfers.wait(); }, [operation] { return operation->transfers.done(); });
 }
 
 Pending MpiCommunicator::initiate_receive(View values, int from) {

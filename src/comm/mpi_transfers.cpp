@@ -63,6 +63,14 @@ void MpiTransfers::receive(void* data, std::int64_t bytes, int from) {
   });
 }
 
+bool MpiTransfers::done() {
+  return std::all_of(requests_.begin(), requests_.end(), [](MPI_Request request) {
+    int flag = 0;
+    check_mpi(MPI_Request_get_status(request, &flag, MPI_STATUS_IGNORE), "MPI_Request_get_status");
+    return flag != 0;
+  });
+}
+
 void MpiTransfers::wait() {
   // One after the other: all of them progress in each call, and Open MPI 4.1.4's MPI_Waitall may spin for ever when a
   // request has failed.

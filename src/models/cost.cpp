@@ -1,5 +1,7 @@
 #include "moesaic/models/cost.hpp"
 
+#include <numeric>
+
 namespace moesaic {
 
 namespace {
@@ -23,12 +25,17 @@ double feed_forward_flops(const BlockSpec& block, std::int64_t hidden) {
 
 }  // namespace
 
-double flops_per_token(const ModelSpec& spec, std::int64_t sequence) {
-  double flops = flops_per_weight * static_cast<double>(spec.hidden) * static_cast<double>(spec.vocabulary);
-  for (const BlockSpec& block : spec.blocks) {
-    flops += attention_flops(block.attention, sequence) + feed_forward_flops(block, spec.hidden);
-  }
+std::vector<double> flops_per_token_by_block(const ModelSpec& spec, std::int64_t sequence) {
+  std::vector<double> flops{0};
+  for (const BlockSpec& block : spec.blocks)
+    flops.push_back(attention_flops(block.attention, sequence) + feed_forward_flops(block, spec.hidden));
+  flops.push_back(flops_per_weight * static_cast<double>(spec.hidden) * static_cast<double>(spec.vocabulary));
   return flops;
+}
+
+double flops_per_token(const ModelSpec& spec, std::int64_t sequence) {
+  const std::vector<double> blocks = flops_per_token_by_block(spec, sequence);
+  return std::accumulate(blocks.begin(), blocks.end(), 0.0);
 }
 
 }  // namespace moesaic

@@ -19,47 +19,49 @@ const BlockSpec* transformer_block(const ModelSpec& spec, std::int64_t index) {
   return 1 <= index && index <= layers ? &spec.blocks[static_cast<std::size_t>(index - 1)] : nullptr;
 }
 
-std::vector<const MoeSpec*> moe_layers(const ModelSpec& spec, BlockRange range) {
-  std::vector<const MoeSpec*> layers;
-  for (std::int64_t index = range.first; index < range.last; ++index) {
-    const BlockSpec* block = transformer_block(spec, index);
-    if (block != nullptr && block->sparse()) layers.push_back(&block->moe);
-  }
-  return layers;
-}
-
 }  // namespace
 
 BlockRange all_blocks(const ModelSpec& spec) { return {0, static_cast<std::int64_t>(spec.blocks.size()) + 2}; }
 
-Model::Model(const ModelSpec& spec, std::int64_t positions, ExpertExchange& exchange, StatisticsExchange* statistics,
-             const LayerContext& context, BlockRange range)
+Model::Model(const ModelSpec& spec, std::int64_t positions, SequenceExchange& sequences, ExpertExchange& experts,
+             StatisticsExchange* statistics, const LayerContext& context, const std::vector<BlockRange>& ranges)
     : context_(context), rotary_(rotary_table(spec, positions, context)) {
-  MOESAIC_EXPECT(0 <= range.first && range.first <= range.last && range.last <= all_blocks(spec).last);
-  make_accounts(moe_layers(spec, range));
+  make_accounts(spec, ranges);
   auto accounts = accounts_.begin();
-  for (std::int64_t index = range.first; index < range.last; ++index) {
-    if (index == 0) {
-      blocks_.push_back(std::make_unique<EmbeddingBlock>(spec.vocabulary, spec.hidden));
-    } else if (const BlockSpec* block = transformer_block(spec, index); block == nullptr) {
-      blocks_.push_back(std::make_unique<HeadBlock>(spec.vocabulary, spec.hidden, spec.norm_eps, spec.tied_head));
-    } else if (block->sparse()) {
-      blocks_.push_back(std::make_unique<TransformerBlock>(index - 1, block->attention, block->moe, spec.norm_eps,
-                                                           rotary_, exchange, statistics, *accounts++));
-    } else {
-      blocks_.push_back(
-          std::make_unique<TransformerBlock>(index - 1, block->attention, block->dense_width, spec.norm_eps, rotary_));
-    }
+  const auto make_block = [&](std::int64_t index, bool here) -> std::unique_ptr<ModelBlock> {
+    if (index == 0) return std::make_unique<EmbeddingBlock>(spec.vocabulary, spec.hidden);
+    const BlockSpec* block = transformer_block(spec, index);
+    if (block == nullptr)
+      return std::make_unique<HeadBlock>(spec.vocabulary, spec.hidden, spec.norm_eps, spec.tied_head);
+    if (!block->sparse())
+      return std::make_unique<TransformerBlock>(index - 1, block->attention, block->dense_width, spec.norm_eps, rotary_,
+                                                sequences);
+    return std::make_unique<TransformerBlock>(index - 1, block->attention, block->moe, spec.norm_eps, rotary_,
+                                              sequences, experts, statistics, here ? *accounts++ : MoeAccounts());
+  };
+  for (const BlockRange& range : ranges)
+    for (std::int64_t index = range.first; index < range.last; ++index) blocks_.push_back(make_block(index, true));
+  for (std::int64_t index = 0; index < all_blocks(spec).last; ++index) {
+    const auto block = make_block(index, false);
+    units_.insert(units_.end(), block->units().begin(), block->units().end());
   }
 }
 
-std::vector<UnitSpec> Model::units() const {
-  std::vector<UnitSpec> units;
-  for (const auto& block : blocks_) units.insert(units.end(), block->units().begin(), block->units().end());
-  return units;
-}
-
-void Model::make_accounts(const std::vector<const MoeSpec*>& layers) {
+void Model::make_accounts(const ModelSpec& spec, const std::vector<BlockRange>& ranges) {
+  std::vector<const MoeSpec*> layers;
+  std::vector<std::int64_t> before(spec.blocks.size() + 1, 0);  // MoE layers before each transformer block
+  for (std::size_t i = 0; i < spec.blocks.size(); ++i) before[i + 1] = before[i] + (spec.blocks[i].sparse() ? 1 : 0);
+  for (const BlockRange& range : ranges) {
+    MOESAIC_EXPECT(0 <= range.first && range.first <= range.last && range.last <= all_blocks(spec).last);
+    for (std::int64_t index = range.first; index < range.last; ++index) {
+      const BlockSpec* block = transformer_block(spec, index);
+      if (block == nullptr || !block->sparse()) continue;
+      layers.push_back(&block->moe);
+      account_layers_.push_back(before[static_cast<std::size_t>(index - 1)]);
+    }
+  }
+  for (const BlockSpec& block : spec.blocks)
+    if (block.sparse()) biased_experts_.push_back(block.moe.balance == Balance::bias ? block.moe.experts : 0);
   std::int64_t size = 0;
   for (const MoeSpec* moe : layers) size += moe->experts + 1;
   counted_ = context_.on.arena->tensor(DType::f64, {size}, Label::batch);

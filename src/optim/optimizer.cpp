@@ -29,7 +29,8 @@ void Optimizer::allocate_moments() {
 
 void Optimizer::collect_parts() {
   for (const auto& unit : *units_) {
-    if (unit->tied() || unit->replicas().rank() != 0) continue;
+    // A tied table is counted where the unit that owns it is, perhaps on another stage.
+    if (!unit->spec().tied_to.empty() || unit->replicas().rank() != 0) continue;
     for (const SlicePiece& piece : unit->pieces()) {
       const std::string& name = unit->spec().parameters[static_cast<std::size_t>(piece.parameter)].name;
       const auto found = std::lower_bound(names_.begin(), names_.end(), name);

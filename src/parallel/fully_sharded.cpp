@@ -19,7 +19,8 @@ ShardedUnit* find_unit(const std::vector<std::unique_ptr<ShardedUnit>>& units, c
 }  // namespace
 
 FullySharded::FullySharded(const std::vector<std::unique_ptr<ModelBlock>>& blocks, const LayerContext& context,
-                           const ProcessGrid& grid, int rank, const Communicators& communicators) {
+                           const ProcessGrid& grid, int rank, const Communicators& communicators)
+    : context_(context) {
   for (const auto& block : blocks) {
     auto& mine = of_block_.emplace_back();
     for (const UnitSpec& unit : block->units()) {
@@ -64,11 +65,37 @@ void FullySharded::complete_reductions() {
   reducing_ = -1;
 }
 
+void FullySharded::tie_across(Communicator& stages) {
+  tied_stages_ = &stages;
+  for (const auto& unit : units_) {
+    const bool owner = stages.rank() == 0 && unit->spec().name == "embedding";
+    const bool copy = stages.rank() + 1 == stages.size() && !unit->spec().tied_to.empty();
+    if (owner || copy) tied_unit_ = unit.get();
+  }
+}
+
+/// Both ends add the same two numbers, so they stay equal bit by bit.
+void FullySharded::exchange_tied_gradients() {
+  if (tied_unit_ == nullptr) return;
+  const int other = tied_stages_->rank() == 0 ? tied_stages_->size() - 1 : 0;
+  const View mine = tied_unit_->gradients();
+  const Tensor theirs = context_.on.arena->tensor(mine.dtype(), mine.extents(), Label::exchange);
+  const Tensor sent = context_.on.arena->tensor(mine.dtype(), mine.extents(), Label::exchange);
+  context_.ops->copy(context_.on, mine, sent);
+  tied_stages_->start_group();
+  Pending sending = tied_stages_->initiate_send(sent, other), receiving = tied_stages_->initiate_receive(theirs, other);
+  tied_stages_->end_group();
+  receiving.complete();
+  sending.complete();
+  context_.ops->accumulate(context_.on, theirs, mine);
+}
+
 void FullySharded::finish_gradients() {
   complete_reductions();
   for (const auto& unit : units_) unit->reduce_replicas();
   for (const auto& unit : units_)
     if (unit->tied()) unit->add_gradients_to_tied();
+  exchange_tied_gradients();
 }
 
 void FullySharded::zero_gradients() {

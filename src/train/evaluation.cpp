@@ -3,39 +3,69 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "moesaic/base/log.hpp"
 #include "moesaic/checkpoint/checkpoint.hpp"
-#include "moesaic/checkpoint/store.hpp"
 #include "moesaic/comm/agreement.hpp"
+#include "moesaic/train/micro_batches.hpp"
 
 namespace moesaic {
 
-double mean_loss(ForwardPass& forward_pass, const Dataset& data, const ProcessGrid& grid, int rank,
-                 const RunSettings& settings) {
+namespace {
+
+/// The forwards of the schedule, in its order.
+std::vector<ScheduleStep> forwards(ScheduleKind kind, const PipelinePlace& place, std::int64_t micro_batches) {
+  std::vector<ScheduleStep> steps = make_schedule(kind, place.stages, place.stage, place.chunks, micro_batches);
+  std::erase_if(steps, [](const ScheduleStep& step) { return step.work != Work::forward; });
+  return steps;
+}
+
+}  // namespace
+
+double mean_loss(Assembly& assembly, const Dataset& data, const ProcessGrid& grid, int rank,
+                 const RunSettings& settings, const std::function<void()>& progress) {
   const BatchCut cut{data.rows(), settings.micro_batch, grid.data_ranks()};
   const Sampler in_order(data.rows(), false, settings.seed);
-  const auto batch = [&](std::int64_t m) {
-    return read_batch(data, in_order, 0, cut.sequences(grid.data_rank(rank), m), settings.data.sequence);
-  };
-  const LossSum losses = forward_pass.evaluate(cut.micro_batches(), batch);
-  return losses.sum / static_cast<double>(std::max<std::int64_t>(losses.labels, 1));
+  double sum = 0;
+  std::int64_t labels = 0;
+  // As many at once as keep all stages busy.
+  const std::int64_t together = 4 * assembly.runner.place().stages;
+  for (std::int64_t first = 0; first < cut.micro_batches(); first += together) {
+    progress();
+    std::vector<HostBatch> batches;
+    for (std::int64_t m = first; m < std::min(first + together, cut.micro_batches()); ++m) {
+      const BatchCut::Range mine = cut.sequences(grid.data_rank(rank), m);
+      batches.push_back(part_of(read_batch(data, in_order, 0, mine, settings.data.sequence),
+                                grid.extent(Axis::context), grid.coordinate(rank, Axis::context)));
+      labels += batches.back().counted;
+    }
+    const std::vector<MicroBatch> views = views_of(batches);
+    sum += assembly.runner.run(forwards(settings.schedule, assembly.runner.place(), std::ssize(views)), views,
+                               Reduction::last_micro_batch, nullptr);
+  }
+  assembly.communicators.world->all_reduce(host_view(&sum, {1}));
+  assembly.communicators.tokens->all_reduce(host_view(&labels, {1}));
+  return sum / static_cast<double>(std::max<std::int64_t>(labels, 1));
 }
 
 Status evaluate(const RunSettings& settings, const Inputs& inputs, const MpiSession& session) {
   Assembly assembly(settings, inputs, session);
   Communicator& world = *assembly.communicators.world;
-  const auto latest = CheckpointStore(settings.directory, settings.keep).latest();
-  const std::string from = broadcast_text(world, latest ? latest->string() : "", 0);
+  const std::string from = broadcast_text(world, starting_checkpoint(settings), 0);
   if (from.empty())
     assembly.initialise(settings, inputs);
   else
-    load_checkpoint(from, MPI_COMM_WORLD, parameter_state(assembly.sharding.units(), assembly.model, world.rank()));
+    load_checkpoint(from, MPI_COMM_WORLD, assembly.parameters());
 
   const Dataset& data = inputs.data.validation ? *inputs.data.validation : *inputs.data.training;
-  const double loss = mean_loss(assembly.forward_pass, data, inputs.grid, session.rank(), settings);
-  log_line(R"({{"loss": {}, "rows": {}, "tokens": {}, "weights": "{}"}})", loss, data.rows(),
-           data.rows() * settings.data.sequence, from.empty() ? settings.init : from);
+  const double loss = mean_loss(assembly, data, inputs.grid, session.rank(), settings);
+  const nlohmann::ordered_json line{{"loss", loss},
+                                    {"rows", data.rows()},
+                                    {"tokens", data.rows() * settings.data.sequence},
+                                    {"weights", from.empty() ? settings.init : from}};
+  // A path may hold bytes that are no UTF-8.
+  log_line("{}", line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
   world.barrier();
   return done;
 }

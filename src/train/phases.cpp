@@ -12,6 +12,7 @@ Phase Phases::enter(Phase phase) {
   const auto now = Clock::now();
   seconds_[static_cast<std::size_t>(now_)] += std::chrono::duration<double>(now - since_).count();
   since_ = now;
+  on_enter_(phase);
   return std::exchange(now_, phase);
 }
 

@@ -2,6 +2,8 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <optional>
 
 #include "moesaic/checkpoint/store.hpp"
 #include "moesaic/comm/agreement.hpp"
@@ -20,15 +22,17 @@ void check_device(const RunSettings& settings) {
                    "train.precision = bf16 needs a GPU (the CPU computes in fp32); set train.precision = fp32 or auto");
 }
 
-/// The run directory can be written and does not hold what must not be overwritten.
-void check_directory(const RunSettings& settings, int rank) {
-  const CheckpointStore store(settings.directory, settings.keep);
-  MOESAIC_VALIDATE(settings.resume != Resume::never || !store.has_any(),
+/// The run directory does not hold what must not be overwritten.
+void check_nothing_is_lost(const RunSettings& settings) {
+  MOESAIC_VALIDATE(settings.resume != Resume::never || !CheckpointStore(settings.directory, settings.keep).has_any(),
                    "{} holds checkpoints and checkpoint.resume is never (nothing may be overwritten); "
                    "name another run.directory, or leave checkpoint.resume at auto",
                    settings.directory);
-  if (rank != 0) return;
-  store.prepare();
+}
+
+/// The run directory is there and can be written.
+void prepare_directory(const RunSettings& settings) {
+  CheckpointStore(settings.directory, settings.keep).prepare();
   const fs::path probe = fs::path(settings.directory) / ".writable";
   const bool writable = static_cast<bool>(std::ofstream(probe));
   std::error_code ignored;
@@ -36,30 +40,65 @@ void check_directory(const RunSettings& settings, int rank) {
   MOESAIC_VALIDATE(writable, "run.directory = {} cannot be written; name another folder", settings.directory);
 }
 
-/// What a deck can have wrong is found before any communicator of the run is made, and said once.
-std::unique_ptr<Inputs> checked_inputs(const RunSettings& settings, const MpiSession& session, Communicator& world) {
+/// Without data.validation evaluation reads data.path, and there is none.
+void check_evaluation_data(const RunSettings& settings) {
+  MOESAIC_VALIDATE(settings.data.format != DataFormat::synthetic || !settings.data.validation.empty(),
+                   "evaluate reads all of its data and data.format = synthetic never ends; set data.validation = 1 "
+                   "(256 rows of random tokens)");
+}
+
+enum class Purpose : std::uint8_t { training, evaluation };
+
+/// What a deck can have wrong is found before any communicator of the run is made, and said once. Rank 0 alone looks at
+/// the checkpoints.
+std::unique_ptr<Inputs> checked_inputs(const RunSettings& settings, const MpiSession& session, Communicator& world,
+                                       Purpose purpose) {
   std::unique_ptr<Inputs> inputs;
+  const bool training = purpose == Purpose::training;
   together(world, [&] {
     check_device(settings);
+    if (!training) check_evaluation_data(settings);
     inputs = std::make_unique<Inputs>(settings, session.size());
+    if (world.rank() != 0) return;
+    if (training) check_nothing_is_lost(settings);
+    check_starting_weights(settings, *inputs, training);
   });
   return inputs;
+}
+
+/// An error that only this rank has met is told to the others, who would wait for it.
+Status watched(Watchdog& watchdog, const std::function<Status()>& run) {
+  try {
+    return run();
+  } catch (const AgreedInputError&) {
+    throw;
+  } catch (const AgreedRunError&) {
+    throw;
+  } catch (...) {
+    watchdog.failed();
+    throw;
+  }
 }
 
 }  // namespace
 
 Status run_training(const RunSettings& settings, const MpiSession& session, Communicator& world) {
-  const auto inputs = checked_inputs(settings, session, world);
-  together(world, [&] { check_directory(settings, world.rank()); });
-  return TrainingRun(settings, *inputs, session).run();
+  const auto inputs = checked_inputs(settings, session, world, Purpose::training);
+  together(world, [&] {
+    if (world.rank() == 0) prepare_directory(settings);
+  });
+  std::optional<Seconds> limit;
+  if (settings.watchdog) limit = Seconds(*settings.watchdog);
+  Watchdog watchdog(world, session.host(), limit);
+  return watched(watchdog, [&] { return TrainingRun(settings, *inputs, session, watchdog).run(); });
 }
 
 Status run_evaluation(const RunSettings& settings, const MpiSession& session, Communicator& world) {
-  return evaluate(settings, *checked_inputs(settings, session, world), session);
+  return evaluate(settings, *checked_inputs(settings, session, world, Purpose::evaluation), session);
 }
 
 void check_run(const RunSettings& settings, const MpiSession& session, Communicator& world) {
-  checked_inputs(settings, session, world);
+  checked_inputs(settings, session, world, Purpose::training);
 }
 
 }  // namespace moesaic

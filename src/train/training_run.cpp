@@ -22,6 +22,7 @@ StepPlan plan_of(const RunSettings& settings, const Inputs& inputs) {
           .length = settings.data.sequence,
           .steps = settings.steps,
           .reduce_every_micro_batch = settings.reduce_every_micro_batch,
+          .schedule = settings.schedule,
           .optimizer = settings.optimizer,
           .balance = settings.balanced_router ? Balance::none : settings.balance,
           .scope = settings.auxiliary_scope,
@@ -52,13 +53,13 @@ TrainingRun::Desk::Desk(const RunSettings& settings, const ReportFrame& frame)
     : record(settings.directory), metrics(fs::path(settings.directory) / "metrics.jsonl", frame.first_step),
       report(frame) {}
 
-TrainingRun::TrainingRun(const RunSettings& settings, const Inputs& inputs, const MpiSession& session)
-    : settings_(settings), inputs_(inputs), assembly_(settings, inputs, session),
+TrainingRun::TrainingRun(const RunSettings& settings, const Inputs& inputs, const MpiSession& session, Watchdog& watchdog)
+    : settings_(settings), inputs_(inputs), watchdog_(watchdog), phases_([&watchdog](Phase phase) { watchdog.progress(phase); }), assembly_(settings, inputs, session),
       world_(*assembly_.communicators.world),
       optimizer_(settings.optimizer, *assembly_.context.ops, assembly_.context.on, assembly_.sharding.units(),
                  assembly_.parameter_names(), world_),
-      step_(plan_of(settings, inputs), assembly_.forward_pass, assembly_.model, assembly_.sharding, optimizer_,
-            assembly_.context, *assembly_.communicators.data, phases_),
+      step_(plan_of(settings, inputs), assembly_.runner, assembly_.model, assembly_.sharding, optimizer_,
+            assembly_.communicators, phases_),
       sampler_(inputs.data.training->rows(), settings.data.shuffle, settings.seed),
       store_(settings.directory, settings.keep) {}
 
@@ -72,7 +73,7 @@ Status TrainingRun::run() {
 
 /// From the newest checkpoint of the run directory, else as model.init says.
 void TrainingRun::start() {
-  const std::string from = broadcast_text(world_, resume_from(), 0);
+  const std::string from = broadcast_text(world_, starting_checkpoint(settings_), 0);
   if (from.empty()) {
     assembly_.initialise(settings_, inputs_);
     return;
@@ -83,12 +84,6 @@ void TrainingRun::start() {
   tokens_ = info.tokens;
   samples_ = info.samples;
   log_line("continuing from {} (step {})", from, finished_);
-}
-
-std::string TrainingRun::resume_from() const {
-  const auto latest = store_.latest();
-  if (latest) return latest->string();
-  return settings_.resume == Resume::path ? settings_.resume_path : "";
 }
 
 Status TrainingRun::complete_already() const {
@@ -118,6 +113,7 @@ void TrainingRun::greet() const {
 
 void TrainingRun::take_step() {
   const auto began = std::chrono::steady_clock::now();
+  watchdog_.progress(finished_ + 1, Phase::data);
   phases_.enter(Phase::data);
   const std::vector<HostBatch> batches = read_batches();
   const StepResult result = step_.run(finished_ + 1, batches, wants_to_stop());
@@ -128,6 +124,7 @@ void TrainingRun::take_step() {
   stop_ = result.stop;
 
   last_ = metrics_of(result, seconds_since(began));
+  watchdog_.step_finished(last_.seconds);
   if (validation_due()) validate();
   if (desk_) desk_->metrics.write(last_);
   if (desk_) desk_->report.step(last_);
@@ -137,11 +134,13 @@ void TrainingRun::take_step() {
 
 std::vector<HostBatch> TrainingRun::read_batches() const {
   const BatchCut cut = plan_of(settings_, inputs_).cut;
-  const int data_rank = inputs_.grid.data_rank(world_.rank());
+  const ProcessGrid& grid = inputs_.grid;
+  const int data_rank = grid.data_rank(world_.rank()), part = grid.coordinate(world_.rank(), Axis::context);
   std::vector<HostBatch> batches;
   for (std::int64_t m = 0; m < cut.micro_batches(); ++m)
-    batches.push_back(read_batch(*inputs_.data.training, sampler_, samples_, cut.sequences(data_rank, m),
-                                 settings_.data.sequence));
+    batches.push_back(part_of(read_batch(*inputs_.data.training, sampler_, samples_, cut.sequences(data_rank, m),
+                                         settings_.data.sequence),
+                              grid.extent(Axis::context), part));
   return batches;
 }
 
@@ -177,7 +176,8 @@ bool TrainingRun::checkpoint_due() const {
 
 void TrainingRun::validate() {
   phases_.enter(Phase::validation);
-  last_.validation_loss = mean_loss(assembly_.forward_pass, *inputs_.data.validation, inputs_.grid, world_.rank(), settings_);
+  last_.validation_loss = mean_loss(assembly_, *inputs_.data.validation, inputs_.grid, world_.rank(), settings_,
+                                    [this] { watchdog_.progress(Phase::validation); });
   phases_.enter(Phase::other);
 }
 
@@ -213,7 +213,7 @@ Status TrainingRun::finish() {
 }
 
 std::vector<StateArray> TrainingRun::state() {
-  return training_state(assembly_.sharding.units(), optimizer_, assembly_.model, world_.rank());
+  return training_state(assembly_.sharding.units(), optimizer_, assembly_.model, assembly_.owns_biases());
 }
 
 }  // namespace moesaic

@@ -1,6 +1,7 @@
 #include "moesaic/train/training_step.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "moesaic/optim/learning_rate.hpp"
 
@@ -9,65 +10,59 @@ namespace moesaic {
 /// Sums over a step: first this rank's, after share() everybody's.
 struct TrainingStep::Totals {
   std::int64_t labels = 0;                 ///< that count, in the global batch
-  std::vector<std::int64_t> batch_tokens;  ///< of each micro-batch over all data ranks
+  std::vector<std::int64_t> batch_tokens;  ///< of each micro-batch over all ranks
   std::int64_t tokens = 0;
   double loss_sum = 0;
+  double auxiliary_loss = 0;  ///< mean over MoE layers
+  double expert_load = 1;     ///< of the most uneven MoE layer
   double stop = 0;
 };
 
-TrainingStep::TrainingStep(const StepPlan& plan, ForwardPass& forward_pass, Model& model, FullySharded& sharding,
-                           Optimizer& optimizer, const LayerContext& context, Communicator& data_ranks, Phases& phases)
-    : plan_(plan), forward_pass_(&forward_pass), model_(&model), sharding_(&sharding), optimizer_(&optimizer),
-      context_(context), data_ranks_(&data_ranks), phases_(&phases) {}
+namespace {
+
+/// Largest over mean load of an expert; 1 without any.
+double largest_over_mean(ConstView load) {
+  const auto* counts = load.data<std::int64_t>();
+  const std::int64_t sum = std::accumulate(counts, counts + load.size(), std::int64_t{0});
+  const std::int64_t largest = *std::max_element(counts, counts + load.size());
+  return sum == 0 ? 1 : static_cast<double>(largest * load.size()) / static_cast<double>(sum);
+}
+
+}  // namespace
+
+TrainingStep::TrainingStep(const StepPlan& plan, StageRunner& runner, Model& model, FullySharded& sharding,
+                           Optimizer& optimizer, const Communicators& communicators, Phases& phases)
+    : plan_(plan), runner_(&runner), model_(&model), sharding_(&sharding), optimizer_(&optimizer),
+      communicators_(&communicators), phases_(&phases) {}
 
 StepResult TrainingStep::run(std::int64_t step, const std::vector<HostBatch>& batches, bool stop) {
   sharding_->zero_gradients();
   model_->zero_accounts();
   Totals totals = count(batches);
   totals.stop = stop ? 1 : 0;
-  for (std::size_t m = 0; m < batches.size(); ++m)
-    forward_backward(scaled(batches[m], totals.batch_tokens[m], totals), reduce_after(m, batches.size()), totals);
+  totals.loss_sum = runner_->run(schedule(std::ssize(batches)), scaled(batches, totals), reduction(), phases_);
 
   phases_->enter(Phase::optimizer);
   sharding_->finish_gradients();
   share(totals);
   StepResult result{.loss = totals.loss_sum / static_cast<double>(std::max<std::int64_t>(totals.labels, 1)),
-                    .auxiliary_loss = auxiliary_loss(),
+                    .auxiliary_loss = totals.auxiliary_loss,
                     .gradient_norm = optimizer_->gradient_norm(),
                     .lr = learning_rate(plan_.optimizer, step, plan_.steps),
-                    .expert_load = expert_load(),
+                    .expert_load = totals.expert_load,
                     .stop = totals.stop > 0};
   optimizer_->update(step, result.lr, result.gradient_norm);
   if (plan_.balance == Balance::bias) update_selection_bias();
   return result;
 }
 
-void TrainingStep::forward_backward(const MicroBatch& batch, bool reduce, Totals& totals) {
-  phases_->enter(Phase::forward);
-  std::vector<std::unique_ptr<BlockState>> states;
-  totals.loss_sum += forward_pass_->run(batch, states);
-
-  phases_->enter(Phase::backward);
-  Tensor gradient;
-  for (int block = static_cast<int>(states.size()) - 1; block >= 0; --block) {
-    std::unique_ptr<BlockState> state = std::move(states[static_cast<std::size_t>(block)]);
-    gradient = backward(block, batch, *state, std::move(gradient));
-    if (reduce) sharding_->reduce(block);
-  }
-  sharding_->complete_reductions();
+std::vector<ScheduleStep> TrainingStep::schedule(std::int64_t micro_batches) const {
+  const PipelinePlace& place = runner_->place();
+  return make_schedule(plan_.schedule, place.stages, place.stage, place.chunks, micro_batches);
 }
 
-Tensor TrainingStep::backward(int block, const MicroBatch& batch, BlockState& state, Tensor gradient) {
-  const auto reads_weights = [&](int b) {
-    return b >= 0 && model_->blocks()[static_cast<std::size_t>(b)]->backward_reads_weights();
-  };
-  const ModelBlock& layers = *model_->blocks()[static_cast<std::size_t>(block)];
-  BlockViews weights;
-  if (reads_weights(block)) weights = sharding_->gather(block, reads_weights(block - 1) ? block - 1 : -1);
-  Tensor input_gradient = layers.backward_input(context_, weights, batch, state, std::move(gradient));
-  sharding_->release(block);
-  layers.backward_weight(context_, batch, state, sharding_->gradients(block));
-  return input_gradient;
+Reduction TrainingStep::reduction() const {
+  return plan_.reduce_every_micro_batch ? Reduction::every_micro_batch : Reduction::last_micro_batch;
 }
 
 /// What every rank must know before the first forward: the counted labels and tokens of the global batch.
@@ -77,7 +72,7 @@ TrainingStep::Totals TrainingStep::count(const std::vector<HostBatch>& batches) 
     counts[m] = batches[m].sequences * batches[m].length;
     counts.back() += batches[m].counted;
   }
-  data_ranks_->all_reduce(host_view(counts.data(), {static_cast<std::int64_t>(counts.size())}));
+  communicators_->tokens->all_reduce(host_view(counts.data(), {static_cast<std::int64_t>(counts.size())}));
   Totals totals;
   totals.labels = counts.back();
   counts.pop_back();
@@ -86,59 +81,49 @@ TrainingStep::Totals TrainingStep::count(const std::vector<HostBatch>& batches) 
   return totals;
 }
 
-/// The micro-batch with the factors of INTERFACE's losses: means over the global batch, then over MoE layers.
-MicroBatch TrainingStep::scaled(const HostBatch& host, std::int64_t batch_tokens, const Totals& totals) const {
-  MicroBatch batch = view_of(host);
-  batch.loss_scale = 1.0 / static_cast<double>(std::max<std::int64_t>(totals.labels, 1));
-  const double layers = static_cast<double>(std::max<std::size_t>(model_->accounts().size(), 1));
+/// The micro-batches with the factors of INTERFACE's losses: means over the global batch, then over MoE layers.
+std::vector<MicroBatch> TrainingStep::scaled(const std::vector<HostBatch>& batches, const Totals& totals) const {
+  std::vector<MicroBatch> views = views_of(batches);
+  const double layers = static_cast<double>(std::max<std::int64_t>(model_->moe_layers(), 1));
   const double coefficient = plan_.balance == Balance::auxiliary ? plan_.auxiliary_coefficient / layers : 0;
-  if (plan_.scope == BalanceScope::sequence) {
-    batch.balance_weight = static_cast<double>(plan_.length) / static_cast<double>(totals.tokens);
-    batch.balance_gradient = coefficient * batch.balance_weight;
-  } else {
-    const auto all = static_cast<double>(totals.tokens);
-    batch.balance_tokens = batch_tokens;
-    batch.balance_gradient = coefficient * static_cast<double>(batch_tokens) / all;
-    batch.balance_weight = static_cast<double>(batch.tokens()) / all;  // the ranks' shares add up
-  }
-  return batch;
-}
-
-bool TrainingStep::reduce_after(std::size_t m, std::size_t batches) const {
-  return plan_.reduce_every_micro_batch || m + 1 == batches;
-}
-
-/// Sums the loss, the auxiliary losses, the wish to stop and the experts' loads over the data ranks.
-void TrainingStep::share(Totals& totals) {
-  Communicator& ranks = *data_ranks_;
-  std::vector<double> losses{totals.loss_sum, totals.stop};
-  for (const MoeAccounts& layer : model_->accounts()) losses.push_back(*layer.auxiliary_loss.data<double>());
-  ranks.all_reduce(host_view(losses.data(), {static_cast<std::int64_t>(losses.size())}));
-  totals.loss_sum = losses[0];
-  totals.stop = losses[1];
-  for (std::size_t layer = 0; layer < model_->accounts().size(); ++layer)
-    *model_->accounts()[layer].auxiliary_loss.data<double>() = losses[layer + 2];
-  for (const MoeAccounts& layer : model_->accounts()) ranks.all_reduce(layer.load);
-}
-
-double TrainingStep::auxiliary_loss() const {
-  double sum = 0;
-  for (const MoeAccounts& layer : model_->accounts()) sum += *layer.auxiliary_loss.data<double>();
-  return model_->accounts().empty() ? 0 : sum / static_cast<double>(model_->accounts().size());
-}
-
-double TrainingStep::expert_load() const {
-  double worst = 1;
-  for (const MoeAccounts& layer : model_->accounts()) {
-    const auto* load = layer.load.data<std::int64_t>();
-    std::int64_t largest = 0, sum = 0;
-    for (std::int64_t e = 0; e < layer.load.size(); ++e) {
-      largest = std::max(largest, load[e]);
-      sum += load[e];
+  const auto all = static_cast<double>(std::max<std::int64_t>(totals.tokens, 1));
+  for (std::size_t m = 0; m < views.size(); ++m) {
+    MicroBatch& batch = views[m];
+    batch.loss_scale = 1.0 / static_cast<double>(std::max<std::int64_t>(totals.labels, 1));
+    // The ranks' shares add up, in either scope.
+    if (plan_.scope == BalanceScope::sequence) {
+      batch.balance_gradient = coefficient * static_cast<double>(plan_.length) / all;
+      batch.balance_weight = static_cast<double>(batch.length) / all;
+    } else {
+      batch.balance_tokens = totals.batch_tokens[m];
+      batch.balance_gradient = coefficient * static_cast<double>(totals.batch_tokens[m]) / all;
+      batch.balance_weight = static_cast<double>(batch.tokens()) / all;
     }
-    if (sum > 0) worst = std::max(worst, static_cast<double>(largest * layer.load.size()) / static_cast<double>(sum));
   }
-  return worst;
+  return views;
+}
+
+/// Sums over all ranks, in one exchange: the loss, the wish to stop, the auxiliary loss of each MoE layer, and how
+/// uneven its experts' load is (said by one rank of its stage).
+void TrainingStep::share(Totals& totals) {
+  const auto layers = static_cast<std::size_t>(model_->moe_layers());
+  std::vector<double> sums(2 + 2 * layers, 0.0);
+  sums[0] = totals.loss_sum;
+  sums[1] = totals.stop;
+  for (std::size_t i = 0; i < model_->accounts().size(); ++i) {
+    const MoeAccounts& account = model_->accounts()[i];
+    const auto layer = static_cast<std::size_t>(model_->account_layers()[i]);
+    communicators_->tokens->all_reduce(account.load);
+    sums[2 + layer] = *account.auxiliary_loss.data<double>();
+    if (communicators_->tokens->rank() == 0) sums[2 + layers + layer] = largest_over_mean(account.load);
+  }
+  communicators_->world->all_reduce(host_view(sums.data(), {std::ssize(sums)}));
+  totals.loss_sum = sums[0];
+  totals.stop = sums[1];
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    totals.auxiliary_loss += sums[2 + layer] / static_cast<double>(layers);
+    totals.expert_load = std::max(totals.expert_load, sums[2 + layers + layer]);
+  }
 }
 
 /// Balancing without a loss (Wang et al. 2024, arXiv 2408.15664): bias_i += rate * sign(mean load - load_i).

@@ -38,7 +38,9 @@ train 'zero batch' 'train.global_batch = 0 is too small' train.global_batch=0
 train 'odd sequence' 'does not divide by 2 x grid.context' data.sequence=63
 train 'a grid that does not factor' 'grid' grid.replicate=5
 train 'an expert axis that does not divide' 'grid.expert = 7' grid.expert=7
-train 'not built: pipeline' 'grid.pipeline' grid.pipeline=3 grid.shard=1
+train 'more stages than blocks' 'stages' grid.pipeline=1 grid.schedule=interleaved grid.chunks=9
+train 'chunks without a schedule for them' 'grid.chunks = 2 needs grid.schedule = interleaved' grid.chunks=2
+train 'a layout of the wrong length' 'layout' grid.layout=3,1
 train 'not built: recompute' 'train.recompute = block is not built yet' train.recompute=block
 train 'bf16 on the CPU' 'needs a GPU' run.device=cpu train.precision=bf16
 train 'cuda' 'run.device = cuda' run.device=cuda

@@ -32,6 +32,8 @@ struct CommunicatorsTest : ::testing::Test {
     EXPECT_EQ(comms.world->size(), ranks);
     EXPECT_EQ(comms.world->rank(), rank);
     EXPECT_EQ(members(*comms.data, rank), grid.group(rank, {Axis::replicate, Axis::shard}));
+    EXPECT_EQ(members(*comms.context, rank), grid.group(rank, {Axis::context}));
+    EXPECT_EQ(members(*comms.tokens, rank), grid.group(rank, {Axis::replicate, Axis::shard, Axis::context}));
     EXPECT_EQ(members(*comms.dense_shard, rank), grid.group(rank, {Axis::shard, Axis::context}));
     EXPECT_EQ(members(*comms.dense_replicate, rank), grid.group(rank, {Axis::replicate}));
     EXPECT_EQ(members(*comms.expert, rank), grid.group(rank, {Axis::expert}));
@@ -39,6 +41,7 @@ struct CommunicatorsTest : ::testing::Test {
     EXPECT_EQ(members(*comms.expert_replicate, rank), grid.group(rank, {Axis::expert_replicate}));
     EXPECT_EQ(comms.expert->rank(), grid.coordinate(rank, Axis::expert));
     EXPECT_EQ(comms.data->rank(), grid.data_rank(rank));
+    EXPECT_EQ(comms.context->rank(), grid.coordinate(rank, Axis::context));
   }
 };
 

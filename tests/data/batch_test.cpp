@@ -120,5 +120,71 @@ TEST(ReadBatch, NoSequencesMakeAnEmptyBatch) {
   EXPECT_EQ(batch.counted, 0);
 }
 
+/// Sequences whose token, label, position and document are told apart by their number in the batch.
+HostBatch numbered_batch(std::int64_t sequences, std::int64_t length) {
+  HostBatch batch;
+  batch.sequences = sequences;
+  batch.length = length;
+  for (std::int32_t t = 0; t < sequences * length; ++t) {
+    batch.ids.push_back(t);
+    batch.labels.push_back(t % 5 == 0 ? -1 : 1000 + t);
+    batch.positions.push_back(t % static_cast<std::int32_t>(length));
+    batch.documents.push_back(2000 + t);
+    batch.counted += t % 5 == 0 ? 0 : 1;
+  }
+  return batch;
+}
+
+/// Checks one part, and counts where each token of the whole went.
+void expect_part(const HostBatch& whole, int parts, int part, std::vector<int>& owners) {
+  const HostBatch mine = part_of(whole, parts, part);
+  EXPECT_EQ(mine.parts, parts);
+  EXPECT_EQ(mine.length * parts, whole.length);
+  EXPECT_EQ(mine.key_documents, parts > 1 ? whole.documents : Tokens());
+  ASSERT_EQ(std::ssize(mine.ids), mine.sequences * mine.length);
+  for (std::size_t t = 0; t < mine.ids.size(); ++t) {
+    const auto from = static_cast<std::size_t>(mine.ids[t]);
+    ++owners[from];
+    EXPECT_EQ(mine.labels[t], whole.labels[from]);
+    EXPECT_EQ(mine.positions[t], whole.positions[from]);
+    EXPECT_EQ(mine.documents[t], whole.documents[from]);
+    EXPECT_EQ(from / static_cast<std::size_t>(whole.length), t / static_cast<std::size_t>(mine.length)) << "sequence";
+  }
+}
+
+TEST(PartOf, PartsTileEverySequence) {
+  for (int parts = 1; parts <= 6; ++parts) {
+    for (std::int64_t sequences = 0; sequences <= 3; ++sequences) {
+      for (std::int64_t block = 1; block <= 4; ++block) {
+        SCOPED_TRACE(std::to_string(parts) + " " + std::to_string(sequences) + " " + std::to_string(block));
+        const HostBatch whole = numbered_batch(sequences, 2 * parts * block);
+        std::vector<int> owners(whole.ids.size(), 0);
+        std::int64_t counted = 0;
+        for (int part = 0; part < parts; ++part) {
+          expect_part(whole, parts, part, owners);
+          counted += part_of(whole, parts, part).counted;
+        }
+        EXPECT_EQ(owners, std::vector<int>(whole.ids.size(), 1));
+        EXPECT_EQ(counted, whole.counted);
+      }
+    }
+  }
+}
+
+TEST(PartOf, LabelsAndDocumentsAtTheEdgesAreThoseOfTheRow) {
+  const Fixed data({{{1, 2, 3, 4, 5, 6, 7, 8, 9}, {}, {0, 0, 0, 0, 0, 0, 1, 1, 1}}});
+  const HostBatch whole = read_batch(data, Sampler(1, false, 1), 0, {0, 1}, 8);
+  const HostBatch first = part_of(whole, 2, 0), second = part_of(whole, 2, 1);
+  EXPECT_EQ(first.ids, (Tokens{1, 2, 7, 8}));
+  EXPECT_EQ(first.labels, (Tokens{2, 3, 8, 9}));
+  EXPECT_EQ(first.positions, (Tokens{0, 1, 6, 7}));
+  EXPECT_EQ(first.documents, (Tokens{0, 0, 1, 1}));
+  EXPECT_EQ(first.key_documents, (Tokens{0, 0, 0, 0, 0, 0, 1, 1}));
+  EXPECT_EQ(first.counted, 4);
+  EXPECT_EQ(second.ids, (Tokens{3, 4, 5, 6}));
+  EXPECT_EQ(second.labels, (Tokens{4, 5, 6, -1}));
+  EXPECT_EQ(second.counted, 3);
+}
+
 }  // namespace
 }  // namespace moesaic

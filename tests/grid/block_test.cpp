@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
 namespace moesaic {
 namespace {
 
@@ -44,6 +46,31 @@ TEST(Block, Intersections) {
   EXPECT_EQ(intersection({2, 6}, {0, 9}), (Block{2, 6}));
   EXPECT_TRUE(intersection({2, 6}, {6, 9}).empty());
   EXPECT_TRUE(intersection({6, 9}, {2, 4}).empty());
+}
+
+TEST(MirroredBlocks, Example) {
+  const BlockPair pair = mirrored_blocks_of(12, 3, 1);
+  EXPECT_EQ(pair.early, (Block{2, 4}));
+  EXPECT_EQ(pair.late, (Block{8, 10}));
+}
+
+TEST(MirroredBlocks, TileAndShareTheTriangleEvenly) {
+  for (std::int64_t parts = 1; parts <= 5; ++parts) {
+    const std::int64_t extent = 2 * parts * 3;
+    std::vector<int> owners(static_cast<std::size_t>(extent), 0);
+    const auto area = [&](Block block) {  // pairs (i, j) with i in the block and j <= i
+      std::int64_t sum = 0;
+      for (std::int64_t i = block.begin; i < block.end; ++i) sum += i + 1;
+      return sum;
+    };
+    for (std::int64_t part = 0; part < parts; ++part) {
+      const auto [early, late] = mirrored_blocks_of(extent, parts, part);
+      for (Block block : {early, late})
+        for (std::int64_t i = block.begin; i < block.end; ++i) ++owners[static_cast<std::size_t>(i)];
+      EXPECT_EQ(area(early) + area(late), extent * (extent + 1) / 2 / parts);
+    }
+    EXPECT_EQ(owners, std::vector<int>(owners.size(), 1));
+  }
 }
 
 }  // namespace

@@ -42,17 +42,20 @@ struct Layers {
   explicit Layers(const ModelSpec& spec) : Layers(spec, all_blocks(spec)) {}
   Layers(const ModelSpec& spec, BlockRange range)
       : context{&operators(DeviceKind::cpu), {host_stream, &arena}, DType::f32},
-        model(spec, 16, experts, nullptr, context, range) {}
+        model(spec, 16, sequences, experts, nullptr, context, {range}) {}
 
   Arena arena{host_memory()};
+  LocalSequences sequences;
   LocalExperts experts;
   LayerContext context;
   Model model;
 };
 
+/// Of the blocks that are here.
 std::vector<std::string> unit_names(const Model& model) {
   std::vector<std::string> names;
-  for (const UnitSpec& unit : model.units()) names.push_back(unit.name);
+  for (const auto& block : model.blocks())
+    for (const UnitSpec& unit : block->units()) names.push_back(unit.name);
   return names;
 }
 
@@ -68,6 +71,9 @@ TEST(Model, ARangeHoldsTheSameBlocks) {
   const Layers stage(spec, {2, 4});
   EXPECT_EQ(unit_names(stage.model), middle);
   EXPECT_EQ(stage.model.accounts().size(), 1u);
+  EXPECT_EQ(stage.model.account_layers(), std::vector<std::int64_t>{1});  // the second of the model's MoE layers
+  EXPECT_EQ(stage.model.moe_layers(), 2);
+  EXPECT_EQ(stage.model.units().size(), 8u);  // the whole model's
   const std::vector<std::string> last = {"head", "head_table"};
   EXPECT_EQ(unit_names(Layers(spec, {4, 5}).model), last);
   EXPECT_TRUE(Layers(spec, {2, 3}).model.accounts().empty());
@@ -76,7 +82,8 @@ TEST(Model, ARangeHoldsTheSameBlocks) {
 TEST(Model, SpecAndLayersCountTheSameParameters) {
   for (const ModelSpec& spec : {mixed_spec(), golden_spec()}) {
     std::int64_t count = 0;
-    for (const UnitSpec& unit : Layers(spec).model.units()) {
+    const Layers layers(spec);
+    for (const UnitSpec& unit : layers.model.units()) {
       if (!unit.tied_to.empty()) continue;
       for (const ParameterSpec& parameter : unit.parameters) count += parameter.shape.size();
     }
@@ -127,7 +134,8 @@ TEST(HfPieces, CoverEveryParameterExactlyOnce) {
   for (const ModelSpec& spec : {mixed_spec(), golden_spec()}) {
     const std::vector<HfPiece> pieces = hf_pieces(spec);
     std::size_t used = 0;
-    for (const UnitSpec& unit : Layers(spec).model.units()) {
+    const Layers layers(spec);
+    for (const UnitSpec& unit : layers.model.units()) {
       if (!unit.tied_to.empty()) continue;
       for (const ParameterSpec& parameter : unit.parameters) {
         std::int64_t at = 0;

@@ -46,6 +46,10 @@ Communicators one_rank() {
   const auto alone = [] { return std::make_unique<MirrorCommunicator>(1); };
   return {.world = alone(),
           .data = alone(),
+          .context = alone(),
+          .tokens = alone(),
+          .pipeline_down = alone(),
+          .pipeline_up = alone(),
           .dense_shard = alone(),
           .dense_replicate = alone(),
           .expert = alone(),

@@ -59,7 +59,7 @@ class LocalModel {
   LocalModel(const ModelSpec& spec, DType type, std::int64_t positions,
              const Operators& ops = operators(DeviceKind::cpu))
       : spec_(spec), context_{&ops, {host_stream, &arena_}, type},
-        model_(spec, positions, experts_, nullptr, context_) {
+        model_(spec, positions, sequences_, experts_, nullptr, context_) {
     for (const auto& block : model_.blocks()) {
       weights_.emplace_back();
       block_gradients_.emplace_back();
@@ -146,6 +146,7 @@ class LocalModel {
 
   ModelSpec spec_;
   Arena arena_{host_memory()};
+  LocalSequences sequences_;
   LocalExperts experts_;
   LayerContext context_;
   Model model_;

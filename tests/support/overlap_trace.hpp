@@ -19,6 +19,10 @@ inline Communicators mirrored_communicators(int ranks, Recording& recording) {
   };
   return {.world = group(ranks, "world"),
           .data = group(ranks, "data"),
+          .context = group(1, "context"),
+          .tokens = group(ranks, "tokens"),
+          .pipeline_down = group(1, "pipeline_down"),
+          .pipeline_up = group(1, "pipeline_up"),
           .dense_shard = group(ranks, "dense_shard"),
           .dense_replicate = group(1, "dense_replicate"),
           .expert = group(1, "expert"),

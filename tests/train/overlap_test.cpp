@@ -78,8 +78,13 @@ class StepOverlap : public ::testing::Test {
     plan.reduce_every_micro_batch = reduce_every_micro_batch;
     Optimizer optimizer(plan.optimizer, ops, context.on, sharding.units(), names, *communicators.world);
     Phases phases;
-    TrainingStep(plan, forward_pass, model, sharding, optimizer, context, *communicators.data, phases)
-        .run(1, batches, false);
+    TrainingStep(plan, runner, model, sharding, optimizer, communicators, phases).run(1, batches, false);
+  }
+  StageBlocks all_here() const {
+    StageBlocks stage;
+    for (const auto& block : model.blocks()) stage.blocks.push_back(block.get());
+    stage.chunks = {{0, std::ssize(stage.blocks)}};
+    return stage;
   }
   Trace trace() const { return trace_of(recording, sharding, ranks); }
 
@@ -88,10 +93,12 @@ class StepOverlap : public ::testing::Test {
   Arena arena{host_memory()};
   LayerContext context{&ops, {host_stream, &arena}, DType::f32};
   Communicators communicators = mirrored_communicators(ranks, recording);
+  LocalSequences sequences;
   LocalExperts experts;
-  Model model{small_model(), 8, experts, nullptr, context};
+  Model model{small_model(), 8, sequences, experts, nullptr, context};
   FullySharded sharding{model.blocks(), context, ProcessGrid::make({.shard = ranks}, ranks), 0, communicators};
-  ForwardPass forward_pass{model, sharding, context, *communicators.data};
+  PipelineLink link{{}, context, *communicators.pipeline_down, *communicators.pipeline_up, small_model().hidden};
+  StageRunner runner{all_here(), sharding, link, context};
 };
 
 TEST_F(StepOverlap, GathersRunOneBlockAheadAndReductionsOneBehind) {

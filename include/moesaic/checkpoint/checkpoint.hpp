@@ -17,12 +17,13 @@ struct CheckpointInfo {
   std::int64_t tokens = 0;   ///< trained on so far
   std::int64_t samples = 0;  ///< the data position: the next sample's number
   std::uint64_t seed = 0;
-  std::string grid;     ///< the grid that wrote it, one line
-  std::string deck;     ///< resolved
-  std::string config;   ///< the model's config.json
+  std::string grid;    ///< the grid that wrote it, one line
+  std::string deck;    ///< resolved
+  std::string config;  ///< the model's config.json
 };
 
-/// Writes `path` through `path`.partial; what was there stays until the new one is complete and on disk. Collective.
+/// Writes `path` through `path`.partial; what was there stays until the new one is complete and on disk.
+/// AgreedRunError when there is no room for it. Collective.
 void save_checkpoint(const std::filesystem::path& path, MPI_Comm ranks, const CheckpointInfo& info,
                      const std::vector<StateArray>& state);
 
@@ -32,6 +33,9 @@ class Hdf5File;
 CheckpointInfo checkpoint_info(const Hdf5File& file);
 /// The same of a file that may be missing. Collective.
 CheckpointInfo read_checkpoint_info(const std::filesystem::path& path, MPI_Comm ranks);
+
+/// Whether `state` could be read from the file: InputError as load_checkpoint, from this process alone. Values are not used.
+void check_checkpoint(const std::filesystem::path& path, const std::vector<StateArray>& state);
 
 /// Reads each array's elements into its values, whatever grid wrote them. InputError when an array is missing, of another
 /// shape or of another type. Collective.

@@ -1,6 +1,7 @@
 #pragma once
 /// What a checkpoint holds of the training state: global arrays, and the part of each that this rank owns.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,11 +22,18 @@ struct StateArray {
   bool owner = true;  ///< false on replicas
 };
 
-/// Parameters and both moments of every unit, and the routers' selection biases, in a fixed order.
+/// Parameters and both moments of every unit of the whole model, and the routers' selection biases, in the same order on
+/// every rank; of arrays that lie on other stages this rank has nothing. `owns_biases`: this rank writes the biases of its
+/// stage (one rank a stage does).
 std::vector<StateArray> training_state(const std::vector<std::unique_ptr<ShardedUnit>>& units, const Optimizer& optimizer,
-                                       Model& model, int rank);
+                                       const Model& model, bool owns_biases);
 
-/// The parameters alone (evaluation, model.init = a checkpoint).
-std::vector<StateArray> parameter_state(const std::vector<std::unique_ptr<ShardedUnit>>& units, Model& model, int rank);
+/// The parameters and biases alone (evaluation, model.init = a checkpoint).
+std::vector<StateArray> parameter_state(const std::vector<std::unique_ptr<ShardedUnit>>& units, const Model& model,
+                                        bool owns_biases);
+
+/// Names, types and shapes of the same arrays, without values: what a checkpoint of `model` must hold. `moments`: their
+/// type; none: the parameters alone.
+std::vector<StateArray> expected_state(const Model& model, std::optional<DType> moments);
 
 }  // namespace moesaic

@@ -16,21 +16,29 @@ namespace moesaic {
 class Pending {
  public:
   Pending() = default;
-  explicit Pending(std::function<void()> complete) : complete_(std::move(complete)) {}
-  Pending(Pending&& other) noexcept : complete_(std::exchange(other.complete_, nullptr)) {}
+  /// `done`: whether completing would return at once; left out where nobody can tell.
+  explicit Pending(std::function<void()> complete, std::function<bool()> done = nullptr)
+      : complete_(std::move(complete)), done_(std::move(done)) {}
+  Pending(Pending&& other) noexcept
+      : complete_(std::exchange(other.complete_, nullptr)), done_(std::exchange(other.done_, nullptr)) {}
   Pending& operator=(Pending&& other) noexcept {
     complete_ = std::exchange(other.complete_, nullptr);
+    done_ = std::exchange(other.done_, nullptr);
     return *this;
   }
 
   bool under_way() const { return static_cast<bool>(complete_); }
+  /// True when it is completed, or complete() would return at once; false also where that is not known.
+  bool done() const { return !complete_ || (done_ && done_()); }
   /// On the host: returns when the result is there. On a GPU: later work of the compute stream waits for it.
   void complete() {
+    done_ = nullptr;
     if (auto finish = std::exchange(complete_, nullptr)) finish();
   }
 
  private:
   std::function<void()> complete_;
+  std::function<bool()> done_;
 };
 
 /// Views must be contiguous; elements are counted, never bytes; any count is legal, beyond 2^31 and zero included.

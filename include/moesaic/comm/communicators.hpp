@@ -12,6 +12,10 @@ namespace moesaic {
 struct Communicators {
   std::unique_ptr<Communicator> world;
   std::unique_ptr<Communicator> data;              ///< replicate x shard: ranks with rows of their own
+  std::unique_ptr<Communicator> context;           ///< context: ranks that share each sequence
+  std::unique_ptr<Communicator> tokens;            ///< replicate x shard x context: ranks with tokens of their own
+  std::unique_ptr<Communicator> pipeline_down;     ///< pipeline: stages, for activations
+  std::unique_ptr<Communicator> pipeline_up;       ///< the same stages, for gradients
   std::unique_ptr<Communicator> dense_shard;       ///< shard x context: slices of every dense parameter
   std::unique_ptr<Communicator> dense_replicate;   ///< replicate: dense gradients are summed over it too
   std::unique_ptr<Communicator> expert;            ///< expert: blocks of experts

@@ -23,6 +23,9 @@ class MpiTransfers {
   void send(const void* data, std::int64_t bytes, int to);
   void receive(void* data, std::int64_t bytes, int from);
 
+  /// Whether wait() would return at once.
+  bool done();
+
   /// Returns when all of them are done. Throws RunError when one failed or brought less than was asked for.
   void wait();
 

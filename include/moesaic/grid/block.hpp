@@ -35,6 +35,19 @@ constexpr std::int64_t owner_of(std::int64_t extent, std::int64_t parts, std::in
   return index < split ? index / (base + 1) : larger + (index - split) / base;
 }
 
+/// Two blocks of one extent.
+struct BlockPair {
+  Block early, late;
+};
+
+/// Cuts [0, extent) into 2 * parts equal blocks, which must be possible, and returns two that mirror each other: block
+/// `part`, and block `part` counted from the end. Of a triangle under the diagonal all parts then own the same area.
+/// Example: mirrored_blocks_of(12, 3, 1) = [2,4) and [8,10).
+constexpr BlockPair mirrored_blocks_of(std::int64_t extent, std::int64_t parts, std::int64_t part) {
+  MOESAIC_EXPECT(extent % (2 * parts) == 0);
+  return {block_of(extent, 2 * parts, part), block_of(extent, 2 * parts, 2 * parts - 1 - part)};
+}
+
 /// The part of `block` that lies in `other`; empty (begin == end) when they do not meet.
 constexpr Block intersection(Block block, Block other) {
   const std::int64_t begin = block.begin > other.begin ? block.begin : other.begin;

@@ -7,6 +7,7 @@
 #include "moesaic/layers/block.hpp"
 #include "moesaic/layers/expert_exchange.hpp"
 #include "moesaic/layers/rotary_table.hpp"
+#include "moesaic/layers/sequence_exchange.hpp"
 #include "moesaic/models/model_spec.hpp"
 
 namespace moesaic {
@@ -24,28 +25,34 @@ BlockRange all_blocks(const ModelSpec& spec);
 /// refer to the rotary table.
 class Model {
  public:
-  /// positions: the longest sequence. `exchange`, `statistics` (null: nobody shares a micro-batch) and the arena of
+  /// positions: the longest sequence. `sequences`, `experts`, `statistics` (null: nobody shares them) and the arena of
   /// `context` must outlive the model.
-  Model(const ModelSpec& spec, std::int64_t positions, ExpertExchange& exchange, StatisticsExchange* statistics,
-        const LayerContext& context)
-      : Model(spec, positions, exchange, statistics, context, all_blocks(spec)) {}
-  /// Only the blocks of `range`.
-  Model(const ModelSpec& spec, std::int64_t positions, ExpertExchange& exchange, StatisticsExchange* statistics,
-        const LayerContext& context, BlockRange range);
+  Model(const ModelSpec& spec, std::int64_t positions, SequenceExchange& sequences, ExpertExchange& experts,
+        StatisticsExchange* statistics, const LayerContext& context)
+      : Model(spec, positions, sequences, experts, statistics, context, {all_blocks(spec)}) {}
+  /// Only the blocks of `ranges`, one after the other (a stage of a pipeline, chunk by chunk).
+  Model(const ModelSpec& spec, std::int64_t positions, SequenceExchange& sequences, ExpertExchange& experts,
+        StatisticsExchange* statistics, const LayerContext& context, const std::vector<BlockRange>& ranges);
   Model(const Model&) = delete;
 
   /// In order.
   const std::vector<std::unique_ptr<ModelBlock>>& blocks() const { return blocks_; }
-  /// The units of all blocks, in order.
-  std::vector<UnitSpec> units() const;
+  /// The units of the whole model in order, those of blocks that are not here too.
+  const std::vector<UnitSpec>& units() const { return units_; }
 
   /// One a MoE layer of these blocks, in order.
   const std::vector<MoeAccounts>& accounts() const { return accounts_; }
+  /// Which of the whole model's MoE layers each of these is.
+  const std::vector<std::int64_t>& account_layers() const { return account_layers_; }
+  /// MoE layers of the whole model.
+  std::int64_t moe_layers() const { return std::ssize(biased_experts_); }
+  /// Experts of the whole model's MoE layer `layer` if it has selection biases, else 0.
+  std::int64_t biased_experts(std::int64_t layer) const { return biased_experts_[static_cast<std::size_t>(layer)]; }
   /// Sets loads and auxiliary losses to zero; selection biases stay.
   void zero_accounts();
 
  private:
-  void make_accounts(const std::vector<const MoeSpec*>& layers);
+  void make_accounts(const ModelSpec& spec, const std::vector<BlockRange>& ranges);
   /// Zero at first; absent unless the layer is balanced by bias.
   View selection_bias(const MoeSpec& moe);
 
@@ -54,6 +61,9 @@ class Model {
   Tensor counted_;  ///< f64, flat: loads and auxiliary losses of all layers
   std::vector<Tensor> selection_biases_;
   std::vector<MoeAccounts> accounts_;
+  std::vector<std::int64_t> account_layers_;
+  std::vector<std::int64_t> biased_experts_;
+  std::vector<UnitSpec> units_;
   std::vector<std::unique_ptr<ModelBlock>> blocks_;
 };
 

@@ -22,6 +22,8 @@ class Optimizer {
   /// One update: clip to settings.clip, then AdamW. `step` counts from 1.
   void update(std::int64_t step, double lr, double gradient_norm);
 
+  /// Storage type of the moments.
+  DType moments() const { return settings_.moments; }
   /// Flat slices of the moments of unit `unit`, as `units` orders them; absent for tied units.
   View first_moment(std::size_t unit) const { return moments_[unit].first; }
   View second_moment(std::size_t unit) const { return moments_[unit].second; }

@@ -25,7 +25,7 @@ class ExpertParallel : public ExpertExchange {
 /// The identity on one rank, else ExpertParallel.
 std::unique_ptr<ExpertExchange> make_expert_exchange(Communicator& expert_ranks);
 
-/// Sums router statistics over the data ranks (auxiliary_scope = batch).
+/// Sums router statistics over the ranks that share a sequence, or in batch scope a micro-batch.
 class SharedStatistics : public StatisticsExchange {
  public:
   explicit SharedStatistics(Communicator& ranks) : ranks_(&ranks) {}

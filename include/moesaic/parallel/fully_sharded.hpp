@@ -31,6 +31,10 @@ class FullySharded {
   /// Completes the reduction still under way.
   void complete_reductions();
 
+  /// The first stage owns a table that the last one shares (a tied head): both keep its values and moments, and both add
+  /// the other's gradients. `stages`: this rank's pipeline; must outlive this.
+  void tie_across(Communicator& stages);
+
   /// Sums over replicas, then adds a tied head's gradients to its embedding's. After the last micro-batch of a step.
   void finish_gradients();
   void zero_gradients();
@@ -39,9 +43,14 @@ class FullySharded {
   std::int64_t largest_gathered_bytes() const;
 
  private:
+  void exchange_tied_gradients();
+
   std::vector<std::unique_ptr<ShardedUnit>> units_;
   std::vector<std::vector<ShardedUnit*>> of_block_;
   int reducing_ = -1;
+  Communicator* tied_stages_ = nullptr;
+  ShardedUnit* tied_unit_ = nullptr;  ///< on the first and on the last stage of a tied model
+  LayerContext context_;
 };
 
 }  // namespace moesaic

@@ -4,9 +4,11 @@
 #include "moesaic/comm/mpi_session.hpp"
 #include "moesaic/data/batch.hpp"
 #include "moesaic/io/hf_config.hpp"
+#include "moesaic/parallel/context_parallel.hpp"
 #include "moesaic/parallel/expert_parallel.hpp"
-#include "moesaic/train/forward_pass.hpp"
+#include "moesaic/checkpoint/state.hpp"
 #include "moesaic/train/settings.hpp"
+#include "moesaic/train/stage_runner.hpp"
 
 
 namespace moesaic {
@@ -18,8 +20,17 @@ struct Inputs {
   HfConfig config;
   ModelSpec spec;
   ProcessGrid grid;
+  std::vector<Block> stages;  ///< the blocks of each virtual stage of the pipeline
   Datasets data;
 };
+
+/// The checkpoint that weights are taken from, before model.init: the newest of the run directory, else the one that
+/// checkpoint.resume names; empty: none.
+std::string starting_checkpoint(const RunSettings& settings);
+
+/// InputError when the checkpoint that the run would begin with, if any, is missing, damaged or of another model.
+/// `training`: the optimizer's moments must be there too. Local.
+void check_starting_weights(const RunSettings& settings, const Inputs& inputs, bool training);
 
 /// The model over this job's ranks, its weights not yet set. Not movable: parts refer to each other.
 class Assembly {
@@ -31,14 +42,20 @@ class Assembly {
   Arena arena{host_memory()};
   Communicators communicators;
   LayerContext context;
-  std::unique_ptr<ExpertExchange> exchange;
+  std::unique_ptr<SequenceExchange> sequences;
+  std::unique_ptr<ExpertExchange> experts;
   SharedStatistics statistics;
   Model model;
   FullySharded sharding;
-  ForwardPass forward_pass;
+  PipelineLink link;
+  StageRunner runner;
 
   /// Sets the weights as model.init says: at random, from a Hugging Face folder or from a checkpoint. Collective.
   void initialise(const RunSettings& settings, const Inputs& inputs);
+  /// What a checkpoint holds of the weights, as load_checkpoint and save_checkpoint take it.
+  std::vector<StateArray> parameters() const { return parameter_state(sharding.units(), model, owns_biases()); }
+  /// Whether this rank writes the selection biases of its stage.
+  bool owns_biases() const { return communicators.tokens->rank() == 0; }
   /// Names of all parameters of the whole model.
   std::vector<std::string> parameter_names() const;
 };

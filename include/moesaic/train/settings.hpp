@@ -11,6 +11,8 @@
 #include "moesaic/layers/moe.hpp"
 #include "moesaic/models/model_spec.hpp"
 #include "moesaic/optim/settings.hpp"
+#include "moesaic/parallel/context_parallel.hpp"
+#include "moesaic/parallel/pipeline_schedule.hpp"
 
 namespace moesaic {
 
@@ -24,6 +26,7 @@ struct RunSettings {
   std::string directory;
   std::uint64_t seed = 0;
   DeviceChoice device = DeviceChoice::automatic;
+  std::optional<double> watchdog;  ///< seconds without progress after which the job ends; not given: what the steps suggest
   double wall_limit = 0;  ///< seconds after which the run stops behind a checkpoint; 0: none
   // [model]
   std::string config;          ///< path of a Hugging Face config.json; empty: init's own
@@ -31,6 +34,10 @@ struct RunSettings {
   ModelOverrides overrides;
   // [grid]
   GridRequest grid;
+  ContextExchange context_exchange = ContextExchange::ring;
+  ScheduleKind schedule = ScheduleKind::one_f_one_b;
+  int chunks = 1;
+  std::string layout;  ///< blocks of each virtual stage, "5,4,4,3"; empty: balanced by cost
   // [data]
   DataSettings data;
   std::int64_t validate_every = 0;  ///< steps; 0: after the last only

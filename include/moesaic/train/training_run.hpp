@@ -14,13 +14,14 @@
 #include "moesaic/train/run.hpp"
 #include "moesaic/train/stop_request.hpp"
 #include "moesaic/train/training_step.hpp"
+#include "moesaic/train/watchdog.hpp"
 
 namespace moesaic {
 
 /// One training run on this rank; every method is collective. `settings`, `inputs` and `session` outlive it.
 class TrainingRun {
  public:
-  TrainingRun(const RunSettings& settings, const Inputs& inputs, const MpiSession& session);
+  TrainingRun(const RunSettings& settings, const Inputs& inputs, const MpiSession& session, Watchdog& watchdog);
 
   /// Trains to the last step, or to a request to stop.
   Status run();
@@ -35,7 +36,6 @@ class TrainingRun {
   };
 
   void start();
-  std::string resume_from() const;
   Status complete_already() const;
   void open_desk();
   void greet() const;
@@ -53,6 +53,8 @@ class TrainingRun {
 
   const RunSettings& settings_;
   const Inputs& inputs_;
+  Watchdog& watchdog_;
+  StopRequest stop_request_;
   Phases phases_;
   Assembly assembly_;
   Communicator& world_;
@@ -60,7 +62,6 @@ class TrainingRun {
   TrainingStep step_;
   Sampler sampler_;
   CheckpointStore store_;
-  StopRequest stop_request_;
   std::optional<Desk> desk_;  ///< on rank 0
   std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
   StepMetrics last_;

@@ -1,9 +1,10 @@
 #pragma once
 /// One optimizer step, read top to bottom: forward, loss, backward, reduce, clip, update.
 
+#include "moesaic/models/model.hpp"
 #include "moesaic/optim/optimizer.hpp"
-#include "moesaic/train/forward_pass.hpp"
-#include "moesaic/train/phases.hpp"
+#include "moesaic/train/micro_batches.hpp"
+#include "moesaic/train/stage_runner.hpp"
 
 namespace moesaic {
 
@@ -13,6 +14,7 @@ struct StepPlan {
   std::int64_t length = 0;  ///< tokens of a sequence
   std::int64_t steps = 0;   ///< the run's last step, for the learning rate
   bool reduce_every_micro_batch = true;  ///< train.reduce
+  ScheduleKind schedule = ScheduleKind::one_f_one_b;
   OptimizerSettings optimizer;
   Balance balance = Balance::none;
   BalanceScope scope = BalanceScope::sequence;
@@ -32,8 +34,8 @@ struct StepResult {
 /// Wires model, sharding and optimizer together. All members outlive this. Every call is collective.
 class TrainingStep {
  public:
-  TrainingStep(const StepPlan& plan, ForwardPass& forward_pass, Model& model, FullySharded& sharding,
-               Optimizer& optimizer, const LayerContext& context, Communicator& data_ranks, Phases& phases);
+  TrainingStep(const StepPlan& plan, StageRunner& runner, Model& model, FullySharded& sharding, Optimizer& optimizer,
+               const Communicators& communicators, Phases& phases);
 
   /// Update number `step` (from 1) on this rank's micro-batches of it. `stop`: this rank was asked to stop; the request
   /// travels with the step's own reduction.
@@ -43,22 +45,18 @@ class TrainingStep {
   struct Totals;
 
   Totals count(const std::vector<HostBatch>& batches);
-  MicroBatch scaled(const HostBatch& host, std::int64_t batch_tokens, const Totals& totals) const;
-  bool reduce_after(std::size_t m, std::size_t batches) const;
-  void forward_backward(const MicroBatch& batch, bool reduce, Totals& totals);
-  Tensor backward(int block, const MicroBatch& batch, BlockState& state, Tensor gradient);
+  std::vector<MicroBatch> scaled(const std::vector<HostBatch>& batches, const Totals& totals) const;
+  std::vector<ScheduleStep> schedule(std::int64_t micro_batches) const;
+  Reduction reduction() const;
   void share(Totals& totals);
-  double auxiliary_loss() const;
-  double expert_load() const;
   void update_selection_bias();
 
   StepPlan plan_;
-  ForwardPass* forward_pass_;
+  StageRunner* runner_;
   Model* model_;
   FullySharded* sharding_;
   Optimizer* optimizer_;
-  LayerContext context_;
-  Communicator* data_ranks_;
+  const Communicators* communicators_;
   Phases* phases_;
 };
 

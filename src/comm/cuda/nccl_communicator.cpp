@@ -220,6 +220,10 @@ Communicators make_nccl_communicators(const ProcessGrid& grid, MPI_Comm parent, 
   };
   Communicators result;
   result.data = along({Axis::replicate, Axis::shard}, streams.reduce);
+  result.context = along({Axis::context}, streams.exchange);
+  result.tokens = along({Axis::replicate, Axis::shard, Axis::context}, streams.reduce);
+  result.pipeline_down = along({Axis::pipeline}, streams.exchange);
+  result.pipeline_up = along({Axis::pipeline}, streams.exchange);
   result.dense_shard = along({Axis::shard, Axis::context}, streams.gather);
   result.dense_replicate = along({Axis::replicate}, streams.reduce);
   result.expert = along({Axis::expert}, streams.exchange);
