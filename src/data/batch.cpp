@@ -37,6 +37,16 @@ void append_sample(const Sample& sample, std::int64_t length, HostBatch& batch) 
   append_documents(sample, length, batch);
 }
 
+/// The two blocks of each sequence of `whole`, which may be empty.
+std::vector<std::int32_t> blocks_of_each(const std::vector<std::int32_t>& whole, std::int64_t length,
+                                         BlockPair blocks) {
+  std::vector<std::int32_t> mine;
+  for (auto sequence = whole.begin(); sequence != whole.end(); sequence += length)
+    for (const Block& block : {blocks.early, blocks.late})
+      mine.insert(mine.end(), sequence + block.begin, sequence + block.end);
+  return mine;
+}
+
 }  // namespace
 
 std::int64_t BatchCut::micro_batches() const {
@@ -62,6 +72,24 @@ HostBatch read_batch(const Dataset& data, const Sampler& sampler, std::int64_t f
     MOESAIC_ASSERT(std::ssize(sample.tokens) == length + 1);
     append_sample(sample, length, batch);
   }
+  return batch;
+}
+
+HostBatch part_of(const HostBatch& whole, int parts, int part) {
+  MOESAIC_EXPECT(whole.parts == 1);
+  if (parts == 1) return whole;
+  const BlockPair blocks = mirrored_blocks_of(whole.length, parts, part);
+  const auto mine = [&](const std::vector<std::int32_t>& all) { return blocks_of_each(all, whole.length, blocks); };
+  HostBatch batch;
+  batch.sequences = whole.sequences;
+  batch.length = whole.length / parts;
+  batch.ids = mine(whole.ids);
+  batch.labels = mine(whole.labels);
+  batch.positions = mine(whole.positions);
+  batch.documents = mine(whole.documents);
+  batch.counted = std::ssize(batch.labels) - std::ranges::count(batch.labels, -1);
+  batch.parts = parts;
+  batch.key_documents = whole.documents;
   return batch;
 }
 

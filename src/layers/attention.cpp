@@ -19,14 +19,17 @@ View by_sequence(View rows, const MicroBatch& batch, const AttentionSpec& spec) 
 }
 
 AttentionMask mask_of(const MicroBatch& batch) {
-  return {.causal = true, .query_documents = batch.documents, .key_documents = batch.documents};
+  const bool cut = batch.parts > 1;
+  return {
+      .causal = true, .query_documents = batch.documents, .key_documents = cut ? batch.key_documents : batch.documents};
 }
 
 double scale_of(const AttentionSpec& spec) { return 1 / std::sqrt(static_cast<double>(spec.width)); }
 
 }  // namespace
 
-Attention::Attention(const AttentionSpec& spec, const std::string& prefix) : spec_(spec), norm_(spec.norm_eps) {
+Attention::Attention(const AttentionSpec& spec, const std::string& prefix, SequenceExchange& sequences)
+    : spec_(spec), sequences_(sequences), norm_(spec.norm_eps) {
   const std::int64_t fused = (spec.heads + 2 * spec.key_heads) * spec.width;
   parameters_ = {{prefix + "/query_key_value", {fused, spec.hidden}},
                  {prefix + "/output", {spec.hidden, spec.heads * spec.width}}};
@@ -47,9 +50,9 @@ Tensor Attention::forward(const LayerContext& ctx, std::span<const View> weights
 
   state.output = ctx.activation({tokens, spec_.heads * spec_.width});
   state.log_sum_exp = ctx.activation(ctx.accumulator(), {batch.sequences, spec_.heads, batch.length});
-  ctx.ops->attention_forward(ctx.on, mask_of(batch), scale_of(spec_), by_sequence(heads.query, batch),
-                             by_sequence(heads.key, batch), by_sequence(heads.value, batch),
-                             by_sequence(state.output, batch, spec_), state.log_sum_exp);
+  sequences_.attention_forward(ctx, mask_of(batch), scale_of(spec_), by_sequence(heads.query, batch),
+                               by_sequence(heads.key, batch), by_sequence(heads.value, batch),
+                               by_sequence(state.output, batch, spec_), state.log_sum_exp);
   Tensor y = ctx.activation({tokens, spec_.hidden});
   linear_forward(ctx, state.output, weights[output], y);
   return y;
@@ -123,8 +126,8 @@ void Attention::attend_backward(const LayerContext& ctx, const MicroBatch& batch
   const Heads heads = rotated_heads(state);
   const auto gradient_by_sequence =
       gradient.split_last(spec_.heads, spec_.width).split_first(batch.sequences, batch.length);
-  ctx.ops->attention_backward(
-      ctx.on, mask_of(batch), scale_of(spec_), by_sequence(heads.query, batch), by_sequence(heads.key, batch),
+  sequences_.attention_backward(
+      ctx, mask_of(batch), scale_of(spec_), by_sequence(heads.query, batch), by_sequence(heads.key, batch),
       by_sequence(heads.value, batch), by_sequence(state.output, batch, spec_), state.log_sum_exp, gradient_by_sequence,
       by_sequence(gradients.query, batch), by_sequence(gradients.key, batch), by_sequence(gradients.value, batch));
 }

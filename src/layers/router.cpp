@@ -57,11 +57,11 @@ void Router::count_load(const LayerContext& ctx, ConstView counts) const {
 void Router::balance(const LayerContext& ctx, const MicroBatch& batch, View counts, View probability_sums,
                      RouterState& state) const {
   const bool by_batch = spec_.scope == BalanceScope::batch;
-  if (by_batch && statistics_ != nullptr) statistics_->sum(counts, probability_sums);
+  if (statistics_ != nullptr) statistics_->sum(counts, probability_sums);
   Tensor loss = ctx.workspace(ctx.accumulator(), {1});
   Tensor gradient = ctx.activation(ctx.accumulator(), probability_sums.extents());
-  ctx.ops->balance_loss(ctx.on, counts, probability_sums, by_batch ? batch.balance_tokens : batch.length, spec_.top_k,
-                        batch.balance_gradient, loss, gradient);
+  ctx.ops->balance_loss(ctx.on, counts, probability_sums, by_batch ? batch.balance_tokens : batch.sequence_length(),
+                        spec_.top_k, batch.balance_gradient, loss, gradient);
   ctx.ops->scale(ctx.on, batch.balance_weight, loss);
   ctx.ops->accumulate(ctx.on, loss, accounts_.auxiliary_loss);
   if (spec_.balance == Balance::auxiliary) state.balance_gradient = std::move(gradient);

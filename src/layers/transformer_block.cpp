@@ -46,21 +46,23 @@ std::vector<UnitSpec> block_units(std::int64_t index, std::int64_t hidden, const
 }  // namespace
 
 TransformerBlock::TransformerBlock(std::int64_t index, const AttentionSpec& attention, std::int64_t dense_width,
-                                   double norm_eps, const RotaryTable& rotary)
+                                   double norm_eps, const RotaryTable& rotary, SequenceExchange& sequences)
     : TransformerBlock(
-          index, attention, norm_eps, rotary,
+          index, attention, norm_eps, rotary, sequences,
           std::make_unique<DenseFeedForward>(attention.hidden, dense_width, path_of(index) + "/feed_forward")) {}
 
 TransformerBlock::TransformerBlock(std::int64_t index, const AttentionSpec& attention, const MoeSpec& moe,
-                                   double norm_eps, const RotaryTable& rotary, ExpertExchange& exchange,
-                                   StatisticsExchange* statistics, const MoeAccounts& accounts)
-    : TransformerBlock(index, attention, norm_eps, rotary,
-                       std::make_unique<MoeLayer>(moe, path_of(index), exchange, statistics, accounts)) {}
+                                   double norm_eps, const RotaryTable& rotary, SequenceExchange& sequences,
+                                   ExpertExchange& experts, StatisticsExchange* statistics, const MoeAccounts& accounts)
+    : TransformerBlock(index, attention, norm_eps, rotary, sequences,
+                       std::make_unique<MoeLayer>(moe, path_of(index), experts, statistics, accounts)) {}
 
 TransformerBlock::TransformerBlock(std::int64_t index, const AttentionSpec& attention, double norm_eps,
-                                   const RotaryTable& rotary, std::unique_ptr<FeedForward> feed_forward)
-    : norm_(norm_eps), attention_(attention, path_of(index) + "/attention"), feed_forward_(std::move(feed_forward)),
-      rotary_(rotary), units_(block_units(index, attention.hidden, attention_, *feed_forward_)) {}
+                                   const RotaryTable& rotary, SequenceExchange& sequences,
+                                   std::unique_ptr<FeedForward> feed_forward)
+    : norm_(norm_eps), attention_(attention, path_of(index) + "/attention", sequences),
+      feed_forward_(std::move(feed_forward)), rotary_(rotary),
+      units_(block_units(index, attention.hidden, attention_, *feed_forward_)) {}
 
 TransformerBlock::Parts TransformerBlock::parts_of(const BlockViews& views) const {
   const std::span<const View> block(views[0]);

@@ -42,7 +42,7 @@ struct Attention {
   }
 
   bool visible(std::int64_t b, std::int64_t i, std::int64_t j) const {
-    if (mask.causal && j > i + s.keys - s.queries) return false;
+    if (mask.causal && j > i + mask.offset.value_or(s.keys - s.queries)) return false;
     return mask.query_documents.absent() ||
            element(mask.query_documents, b * s.queries + i) == element(mask.key_documents, b * s.keys + j);
   }
@@ -148,6 +148,16 @@ TEST(Attention, GradientsAreThoseOfFiniteDifferences) {
 TEST(Attention, GradientsAcrossBlocks) {
   Attention attention(DType::f64, {1, 131, 139, 1, 1, 1, 1});
   attention.check_gradients();
+}
+
+TEST(Attention, TheOffsetPlacesQueriesAmongKeys) {
+  for (const std::int64_t offset : {-9, -2, 0, 3, 100}) {
+    Attention attention(DType::f64, {2, 5, 7, 2, 1, 3, 3});
+    attention.mask.offset = offset;
+    attention.check_gradients();
+    attention.forward();
+    attention.check(1e-13);
+  }
 }
 
 TEST(Attention, DocumentsSeeOnlyThemselves) {

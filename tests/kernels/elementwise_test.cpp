@@ -55,6 +55,19 @@ TEST(Elementwise, AccumulateAddsAcrossTypes) {
   }
 }
 
+TEST(Elementwise, CopyAndAccumulateTakeStridedViews) {
+  // Columns 1 and 2 of two rows of four: elements 1, 2, 5, 6.
+  HostTensor wide = make_tensor(DType::f32, {2, 1, 4}, {0, 1, 2, 3, 4, 5, 6, 7});
+  const View columns = wide.view().slice(2, 1, 3);
+  HostTensor dense = make_tensor(DType::f64, {2, 1, 2}, {10, 20, 30, 40});
+  reference::accumulate(context, columns, dense);
+  EXPECT_EQ(elements(dense), (std::vector<double>{11, 22, 35, 46}));
+  reference::copy(context, dense, columns);
+  EXPECT_EQ(elements(wide), (std::vector<double>{0, 11, 22, 3, 4, 35, 46, 7}));
+  reference::copy(context, wide.view().slice(2, 0, 2), wide.view().slice(2, 2, 4));
+  EXPECT_EQ(elements(wide), (std::vector<double>{0, 11, 0, 11, 4, 35, 4, 35}));
+}
+
 TEST(Elementwise, CountsAreFilledAndAdded) {
   const HostTensor in = make_tensor(DType::i64, {2}, {3, -4});
   HostTensor out(DType::i64, {2});

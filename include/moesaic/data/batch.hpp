@@ -29,10 +29,13 @@ struct BatchCut {
 /// Host tokens of one micro-batch, flat [sequences * length].
 struct HostBatch {
   std::int64_t sequences = 0;
-  std::int64_t length = 0;
+  std::int64_t length = 0;                           ///< of this rank's part of a sequence
   std::vector<std::int32_t> ids, labels, positions;  ///< labels: -1 where not counted; positions in the sequence
   std::vector<std::int32_t> documents;               ///< empty: one document a sequence
   std::int64_t counted = 0;                          ///< labels that count
+
+  std::int64_t parts = 1;                   ///< into which each sequence is cut
+  std::vector<std::int32_t> key_documents;  ///< flat [sequences * parts * length]: of whole sequences; empty when uncut
 };
 
 /// Reads samples [first + begin, first + end) into one micro-batch; length = sequence of the data.
@@ -41,5 +44,9 @@ struct HostBatch {
 /// token lies in the same document as its input: the first token of a document is never predicted from the one before.
 HostBatch read_batch(const Dataset& data, const Sampler& sampler, std::int64_t first, BatchCut::Range range,
                      std::int64_t length);
+
+/// Part `part` of `parts` of a batch of whole sequences: of each sequence the two tokens' blocks of mirrored_blocks_of, one
+/// behind the other. Positions stay those in the sequence; the label of a block's last token is the next block's first.
+HostBatch part_of(const HostBatch& whole, int parts, int part);
 
 }  // namespace moesaic

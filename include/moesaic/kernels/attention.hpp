@@ -2,16 +2,20 @@
 /// Scaled dot-product attention with grouped queries (Vaswani et al. 2017; Ainslie et al. 2023), by blocks of keys with a
 /// running maximum (Dao et al. 2022), so no [queries, keys] matrix is stored.
 
+#include <cstdint>
+#include <optional>
+
 #include "moesaic/kernels/context.hpp"
 
 namespace moesaic {
 
-/// Which keys a query sees. Causal: key position <= query position, counted from the end of both sequences when they
-/// differ in length. Documents (i32 [batch, length], absent: one document): equal values only.
+/// Which keys a query sees. Causal: key position <= query position, where query i has position `offset` + i of the keys;
+/// left out, both end together (keys - queries). Documents (i32 [batch, length], absent: one document): equal values only.
 struct AttentionMask {
   bool causal = true;
-  ConstView query_documents;
-  ConstView key_documents;
+  std::optional<std::int64_t> offset = std::nullopt;
+  ConstView query_documents = {};
+  ConstView key_documents = {};
 };
 
 /// out[b,s,a] = sum_j softmax_j(scale * <q[b,s,a], k[b,j,g]>) v[b,j,g] over the visible keys j, g = a / (heads / key heads).

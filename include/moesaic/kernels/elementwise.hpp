@@ -1,5 +1,6 @@
 #pragma once
-/// Elementwise helpers over contiguous memory, and reductions to one number.
+/// Elementwise helpers over contiguous memory, and reductions to one number. Copy and accumulate also take strided views,
+/// then of equal extents.
 
 #include "moesaic/kernels/context.hpp"
 

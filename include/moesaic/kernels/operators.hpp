@@ -3,6 +3,7 @@
 
 #include "moesaic/kernels/adamw.hpp"
 #include "moesaic/kernels/attention.hpp"
+#include "moesaic/kernels/attention_merge.hpp"
 #include "moesaic/kernels/cross_entropy.hpp"
 #include "moesaic/kernels/dispatch.hpp"
 #include "moesaic/kernels/elementwise.hpp"
@@ -28,6 +29,7 @@ struct Operators {
   Rotary* rotary = nullptr;
   AttentionForward* attention_forward = nullptr;
   AttentionBackward* attention_backward = nullptr;
+  AttentionMerge* attention_merge = nullptr;
   SwigluForward* swiglu_forward = nullptr;
   SwigluBackward* swiglu_backward = nullptr;
   RouterForward* router_forward = nullptr;

@@ -10,6 +10,7 @@
 #include "moesaic/layers/parameter.hpp"
 #include "moesaic/layers/rms_norm.hpp"
 #include "moesaic/layers/rotary_table.hpp"
+#include "moesaic/layers/sequence_exchange.hpp"
 
 namespace moesaic {
 
@@ -38,7 +39,8 @@ struct AttentionState {
 class Attention {
  public:
   /// Parameters are named `prefix`/query_key_value, `prefix`/output and, with head norms, `prefix`/query_norm, `prefix`/key_norm.
-  Attention(const AttentionSpec& spec, const std::string& prefix);
+  /// `sequences` must outlive the layer.
+  Attention(const AttentionSpec& spec, const std::string& prefix, SequenceExchange& sequences);
 
   /// query_key_value [(heads + 2 key_heads) * width, hidden] (rows of the queries, the keys, the values), output
   /// [hidden, heads * width], then the head norms [width].
@@ -71,6 +73,7 @@ class Attention {
                           AttentionState& state) const;
 
   AttentionSpec spec_;
+  SequenceExchange& sequences_;
   RmsNorm norm_;
   std::vector<ParameterSpec> parameters_;
 };

@@ -62,7 +62,8 @@ class LocalExperts : public ExpertExchange {
                                        std::int64_t experts) override;
 };
 
-/// Sums router statistics over the ranks that share a micro-batch (batch scope). On one rank: nothing to do.
+/// Sums router statistics over the ranks that share what they are taken of: a sequence, or in batch scope a
+/// micro-batch. On one rank: nothing to do.
 class StatisticsExchange {
  public:
   virtual ~StatisticsExchange() = default;

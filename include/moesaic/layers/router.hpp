@@ -23,7 +23,7 @@ struct RouterState {
 
 class Router {
  public:
-  /// `statistics` may be null: no other rank shares a micro-batch.
+  /// `statistics`: of the spec's scope; null: no other rank shares a sequence or micro-batch.
   Router(const MoeSpec& spec, StatisticsExchange* statistics, const MoeAccounts& accounts)
       : spec_(spec), statistics_(statistics), accounts_(accounts) {}
 
@@ -31,7 +31,7 @@ class Router {
   void forward(const LayerContext&, ConstView weight, const MicroBatch&, ConstView x, RouterState& state) const;
 
   /// Adds the routing to the load and, for a learned router, its auxiliary loss; balanced by auxiliary loss, keeps that
-  /// loss's gradient. In batch scope this exchanges statistics, with zero tokens too.
+  /// loss's gradient. This exchanges statistics, with zero tokens too.
   void account(const LayerContext&, const MicroBatch&, RouterState& state) const;
 
   /// Adds to x_gradient what reaches x through the routing weights and the auxiliary loss.

@@ -14,13 +14,13 @@ namespace moesaic {
 /// has a second unit, "blocks/<i>/experts".
 class TransformerBlock : public ModelBlock {
  public:
-  /// Dense. `rotary` must outlive the block.
+  /// Dense. `rotary` and `sequences` must outlive the block.
   TransformerBlock(std::int64_t index, const AttentionSpec& attention, std::int64_t dense_width, double norm_eps,
-                   const RotaryTable& rotary);
-  /// Sparse. `rotary`, `exchange` and `statistics` (may be null) must outlive the block.
+                   const RotaryTable& rotary, SequenceExchange& sequences);
+  /// Sparse. `rotary`, `sequences`, `experts` and `statistics` (may be null) must outlive the block.
   TransformerBlock(std::int64_t index, const AttentionSpec& attention, const MoeSpec& moe, double norm_eps,
-                   const RotaryTable& rotary, ExpertExchange& exchange, StatisticsExchange* statistics,
-                   const MoeAccounts& accounts);
+                   const RotaryTable& rotary, SequenceExchange& sequences, ExpertExchange& experts,
+                   StatisticsExchange* statistics, const MoeAccounts& accounts);
 
   const std::vector<UnitSpec>& units() const override { return units_; }
   Tensor forward(const LayerContext&, const BlockViews& weights, const MicroBatch&, Tensor hidden,
@@ -39,7 +39,7 @@ class TransformerBlock : public ModelBlock {
   };
 
   TransformerBlock(std::int64_t index, const AttentionSpec& attention, double norm_eps, const RotaryTable& rotary,
-                   std::unique_ptr<FeedForward> feed_forward);
+                   SequenceExchange& sequences, std::unique_ptr<FeedForward> feed_forward);
   Parts parts_of(const BlockViews& views) const;
 
   RmsNorm norm_;

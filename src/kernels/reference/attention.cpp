@@ -51,7 +51,7 @@ template <class T> struct Matrix {
 class SequenceMask {
  public:
   SequenceMask(const AttentionMask& mask, const Shape& shape, std::int64_t sequence)
-      : causal_(mask.causal), diagonal_(shape.keys - shape.queries), keys_(shape.keys) {
+      : causal_(mask.causal), diagonal_(mask.offset.value_or(shape.keys - shape.queries)), keys_(shape.keys) {
     if (mask.query_documents.absent()) return;
     query_documents_ = mask.query_documents.data<std::int32_t>() + sequence * mask.query_documents.stride(0);
     key_documents_ = mask.key_documents.data<std::int32_t>() + sequence * mask.key_documents.stride(0);

@@ -22,11 +22,32 @@ template <class T, class Value> T converted(Value value) {
     return static_cast<T>(value);
 }
 
+/// Distance (in elements) of row number `row`, counted through all dimensions but the last, from the start of a view.
+template <class Void> std::int64_t row_offset(const BasicView<Void>& view, std::int64_t row) {
+  std::int64_t offset = 0;
+  for (int i = view.rank() - 2; i >= 0; --i) {
+    offset += row % view.extent(i) * view.stride(i);
+    row /= view.extent(i);
+  }
+  return offset;
+}
+
+/// body(out pointer, in pointer, number of elements) for the rows of two views of the same shape.
+template <class In, class Out, class Body> void for_row_pairs(ConstView in, View out, const Body& body) {
+  MOESAIC_EXPECT(in.extents() == out.extents());
+  if (in.size() == 0) return;
+  const std::int64_t width = in.extent(in.rank() - 1);
+  parallel_for(in.size() / width, width, [&](std::int64_t row) {
+    body(out.data<Out>() + row_offset(out, row), in.data<In>() + row_offset(in, row), width);
+  });
+}
+
 /// body(out pointer, in pointer, number of elements) for chunks of two views of any floating-point types.
 template <class Body> void for_chunk_pairs(const char* name, ConstView in, View out, const Body& body) {
-  MOESAIC_EXPECT(in.size() == out.size() && in.contiguous() && out.contiguous());
+  MOESAIC_EXPECT(in.size() == out.size());
   with_floating(name, in.dtype(), [&]<class In>(std::type_identity<In>) {
     with_floating(name, out.dtype(), [&]<class Out>(std::type_identity<Out>) {
+      if (!in.contiguous() || !out.contiguous()) return for_row_pairs<In, Out>(in, out, body);
       const In* from = in.data<In>();
       Out* to = out.data<Out>();
       parallel_chunks(in.size(), chunk_size, 1, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
