@@ -90,9 +90,10 @@ Option required(Option option) {
   [](RunSettings & s) -> auto& { return s.member; }
 
 Options run_options() {
-  Option watchdog = number("run.watchdog", "auto",
-                           "seconds without progress after which the job ends; auto: 5 x the slowest steps, at least 60",
-                           1, 1e9, [](RunSettings& s) -> double& { return s.watchdog.emplace(); });
+  Option watchdog =
+      number("run.watchdog", "auto",
+             "seconds without progress after which the job ends; auto: 5 x the slowest steps, at least 60", 1, 1e9,
+             [](RunSettings& s) -> double& { return s.watchdog.emplace(); });
   watchdog.type = "auto | number";
   watchdog.set = [set = watchdog.set](RunSettings& s, const std::string& value) {
     value == "auto" ? s.watchdog.reset() : set(s, value);
@@ -140,7 +141,7 @@ Options grid_options() {
                             {"zero_bubble", ScheduleKind::zero_bubble}},
                            FIELD(schedule)),
       integer("grid.chunks", "1", "", "chunks of layers a rank (interleaved)", 1, FIELD(chunks), 1 << 20),
-      text("grid.layout", "", "blocks of each stage, such as 5,4,4,3, embedding and head counted; left out: by cost",
+      text("grid.layout", "", "blocks of each stage, such as 5,4,4,3 (embedding, head too); else by cost",
            FIELD(layout)),
       choice<ContextExchange>("grid.context_exchange", "how keys and values reach the ranks that share a sequence",
                               {{"ring", ContextExchange::ring}, {"gather", ContextExchange::gather}},

@@ -3,8 +3,8 @@
 namespace moesaic::detail {
 
 void contract_failed(const char* kind, const char* condition, const char* file, int line) {
-  throw ContractError(fmt::format("{} failed: {} ({}:{}); this is a defect in moesaic, please report it", kind,
-                                  condition, file, line));
+  throw ContractError(
+      fmt::format("{} failed: {} ({}:{}); this is a defect in moesaic, please report it", kind, condition, file, line));
 }
 
 }  // namespace moesaic::detail

@@ -30,8 +30,7 @@ std::uint64_t accumulate(std::uint64_t lane, std::uint64_t word) {
 std::uint64_t hash_stripes(const std::byte*& at, const std::byte* end, std::uint64_t seed) {
   std::array<std::uint64_t, 4> lanes{seed + prime1 + prime2, seed + prime2, seed, seed - prime1};
   for (; at + stripe <= end; at += stripe)
-    for (std::size_t i = 0; i < lanes.size(); ++i)
-      lanes[i] = accumulate(lanes[i], read<std::uint64_t>(at + 8 * i));
+    for (std::size_t i = 0; i < lanes.size(); ++i) lanes[i] = accumulate(lanes[i], read<std::uint64_t>(at + 8 * i));
   std::uint64_t hash =
       std::rotl(lanes[0], 1) + std::rotl(lanes[1], 7) + std::rotl(lanes[2], 12) + std::rotl(lanes[3], 18);
   for (std::uint64_t lane : lanes) hash = (hash ^ accumulate(0, lane)) * prime1 + prime4;
@@ -40,8 +39,7 @@ std::uint64_t hash_stripes(const std::byte*& at, const std::byte* end, std::uint
 
 /// The fewer than 32 bytes behind the last whole stripe.
 std::uint64_t hash_tail(std::uint64_t hash, const std::byte* at, const std::byte* end) {
-  for (; at + 8 <= end; at += 8)
-    hash = std::rotl(hash ^ accumulate(0, read<std::uint64_t>(at)), 27) * prime1 + prime4;
+  for (; at + 8 <= end; at += 8) hash = std::rotl(hash ^ accumulate(0, read<std::uint64_t>(at)), 27) * prime1 + prime4;
   if (at + 4 <= end) {
     hash = std::rotl(hash ^ (read<std::uint32_t>(at) * prime1), 23) * prime2 + prime3;
     at += 4;

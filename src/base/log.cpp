@@ -60,8 +60,7 @@ void write_warning(std::string_view text) {
 
 void write_error(std::string_view text) {
   const auto& [rank, host] = identity();
-  write(stderr,
-        rank == 0 ? fmt::format("error: {}", text) : fmt::format("rank {} @ {}: {}", rank, host, text));
+  write(stderr, rank == 0 ? fmt::format("error: {}", text) : fmt::format("rank {} @ {}: {}", rank, host, text));
 }
 
 }  // namespace detail

@@ -15,9 +15,9 @@ namespace {
 enum class Use : std::uint32_t { bits, normals };
 
 std::array<std::uint32_t, 4> draw(std::uint64_t key, std::uint64_t index, Use use) {
-  return philox4x32({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
-                     static_cast<std::uint32_t>(use), 0},
-                    {static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(key >> 32)});
+  return philox4x32(
+      {static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32), static_cast<std::uint32_t>(use), 0},
+      {static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(key >> 32)});
 }
 
 /// The middle of cell `word` of 2^32 cells of (0, 1); exact.
@@ -39,14 +39,12 @@ double inside_unit(std::uint32_t word) { return (word + 0.5) * 0x1p-32; }
 
 }  // namespace
 
-std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
-                                        std::array<std::uint32_t, 2> key) {
+std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t even = std::uint64_t{0xd2511f53u} * counter[0];
     const std::uint64_t odd = std::uint64_t{0xcd9e8d57u} * counter[2];
     counter = {static_cast<std::uint32_t>(odd >> 32) ^ counter[1] ^ key[0], static_cast<std::uint32_t>(odd),
-               static_cast<std::uint32_t>(even >> 32) ^ counter[3] ^ key[1],
-               static_cast<std::uint32_t>(even)};
+               static_cast<std::uint32_t>(even >> 32) ^ counter[3] ^ key[1], static_cast<std::uint32_t>(even)};
     key = {key[0] + 0x9e3779b9u, key[1] + 0xbb67ae85u};
   }
   return counter;

@@ -36,8 +36,8 @@ std::string three_figures(double value) {
 }  // namespace
 
 std::string nearest_name(std::string_view word, std::span<const std::string> candidates) {
-  const auto nearest = std::ranges::min_element(
-      candidates, {}, [word](const std::string& name) { return edit_distance(word, name); });
+  const auto nearest =
+      std::ranges::min_element(candidates, {}, [word](const std::string& name) { return edit_distance(word, name); });
   return nearest == candidates.end() ? std::string() : *nearest;
 }
 
@@ -65,8 +65,7 @@ std::string format_count(double count) {
   static constexpr std::array units{"k", "M", "B", "T"};
   if (!std::isfinite(count)) return "-";
   const double size = std::abs(count);
-  if (size < 999.5)
-    return size == std::floor(size) ? fmt::format("{:.0f}", count) : fmt::format("{:.3g}", count);
+  if (size < 999.5) return size == std::floor(size) ? fmt::format("{:.0f}", count) : fmt::format("{:.3g}", count);
   double value = size / 1000;
   std::size_t unit = 0;
   for (; value >= 999.5 && unit + 1 < units.size(); ++unit) value /= 1000;

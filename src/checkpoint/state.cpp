@@ -20,8 +20,12 @@ std::size_t position_of(const Units& units, const std::string& name) {
 
 /// An array of which this rank has nothing.
 StateArray elsewhere(const std::string& name, DType type, const Extents& shape) {
-  return {.name = name, .type = type, .shape = shape, .elements = {},
-          .values = View(nullptr, type, DeviceKind::cpu, {0}), .owner = false};
+  return {.name = name,
+          .type = type,
+          .shape = shape,
+          .elements = {},
+          .values = View(nullptr, type, DeviceKind::cpu, {0}),
+          .owner = false};
 }
 
 /// The array of parameter `index` of a unit under `group`, with this rank's run of `slice` (moments have slices alike).

@@ -29,8 +29,7 @@ std::string nearest_divisors(std::int64_t number, std::int64_t wanted) {
     if (i * i != number) divisors.push_back(number / i);
   }
   std::ranges::sort(divisors);
-  std::ranges::stable_sort(divisors, {},
-                           [wanted](std::int64_t divisor) { return std::abs(divisor - wanted); });
+  std::ranges::stable_sort(divisors, {}, [wanted](std::int64_t divisor) { return std::abs(divisor - wanted); });
   divisors.resize(std::min<std::size_t>(divisors.size(), 6));
   std::ranges::sort(divisors);
   if (divisors.size() == 1) return fmt::format("{}", divisors.front());
@@ -69,8 +68,8 @@ std::string describe_request(const DenseRequest& axes) {
 /// Single changes that make the request legal: another number of ranks, or another extent of one axis.
 std::string nearest_legal(const DenseRequest& axes, bool shard_is_set, std::int64_t ranks) {
   const std::int64_t unit = product(axes), below = ranks / unit * unit;
-  std::string text = shard_is_set || below == 0 ? fmt::format("{} ranks", unit)
-                                                : fmt::format("{} or {} ranks", below, below + unit);
+  std::string text =
+      shard_is_set || below == 0 ? fmt::format("{} ranks", unit) : fmt::format("{} or {} ranks", below, below + unit);
   for (const auto& [name, value] : axes) {
     const std::int64_t others = product(axes, name);
     if (value == 0 || ranks % others != 0) continue;
@@ -93,8 +92,7 @@ void validate_positive(const GridRequest& request, int ranks) {
                                     {"replicate", request.replicate},
                                     {"context", request.context},
                                     {"expert", request.expert}})
-    MOESAIC_VALIDATE(value >= 1,
-                     "grid.{} = {} is no number of ranks (an axis has at least one); use 1 or more", name,
+    MOESAIC_VALIDATE(value >= 1, "grid.{} = {} is no number of ranks (an axis has at least one); use 1 or more", name,
                      value);
 }
 
@@ -104,20 +102,19 @@ int resolve_shard(const GridRequest& request, int ranks) {
   const bool is_set = request.shard != 0;
   const std::int64_t unit = product(axes);
   const bool fits = is_set ? unit == ranks : ranks % unit == 0;
-  MOESAIC_VALIDATE(
-      fits, "{} ranks cannot be {} ({}); nearest legal: {}", ranks,
-      describe_request(axes) + (is_set ? "" : ", times a shard"),
-      is_set ? "every rank needs exactly one place in the grid"
-             : fmt::format("grid.shard takes what is left, and {} is not a multiple of {}", ranks, unit),
-      nearest_legal(axes, is_set, ranks));
+  MOESAIC_VALIDATE(fits, "{} ranks cannot be {} ({}); nearest legal: {}", ranks,
+                   describe_request(axes) + (is_set ? "" : ", times a shard"),
+                   is_set ? "every rank needs exactly one place in the grid"
+                          : fmt::format("grid.shard takes what is left, and {} is not a multiple of {}", ranks, unit),
+                   nearest_legal(axes, is_set, ranks));
   return is_set ? request.shard : static_cast<int>(ranks / unit);
 }
 
 }  // namespace
 
 const char* name_of(Axis axis) {
-  static constexpr std::array<const char*, num_axes> names{
-      "pipeline", "replicate", "shard", "context", "expert_replicate", "expert_shard", "expert"};
+  static constexpr std::array<const char*, num_axes> names{"pipeline",         "replicate",    "shard", "context",
+                                                           "expert_replicate", "expert_shard", "expert"};
   return names[static_cast<std::size_t>(axis)];
 }
 
@@ -125,12 +122,11 @@ ProcessGrid ProcessGrid::make(const GridRequest& request, int ranks) {
   validate_positive(request, ranks);
   const int shard = resolve_shard(request, ranks);
   const int slices = shard * request.context, stage = request.replicate * slices;
-  MOESAIC_VALIDATE(
-      stage % request.expert == 0,
-      "grid.expert = {} does not divide replicate x shard x context = {} x {} x {} = {} (the expert grid "
-      "factors the same ranks); use {}",
-      request.expert, request.replicate, shard, request.context, stage,
-      nearest_divisors(stage, request.expert));
+  MOESAIC_VALIDATE(stage % request.expert == 0,
+                   "grid.expert = {} does not divide replicate x shard x context = {} x {} x {} = {} (the expert grid "
+                   "factors the same ranks); use {}",
+                   request.expert, request.replicate, shard, request.context, stage,
+                   nearest_divisors(stage, request.expert));
   const int expert_replicate = slices % request.expert == 0 ? request.replicate : 1;
   const int expert_shard = stage / (expert_replicate * request.expert);
 

@@ -23,8 +23,7 @@ double learning_rate(const OptimizerSettings& settings, std::int64_t step, std::
     case LrSchedule::constant: return settings.lr;
     case LrSchedule::cosine:
       return settings.min_lr + range * 0.5 * (1 + std::cos(std::numbers::pi * progress(now, warmup, last)));
-    case LrSchedule::wsd:
-      return settings.lr - range * progress(now, last * (1 - settings.decay_share), last);
+    case LrSchedule::wsd: return settings.lr - range * progress(now, last * (1 - settings.decay_share), last);
   }
   return settings.lr;
 }

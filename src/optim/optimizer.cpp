@@ -58,8 +58,13 @@ double Optimizer::gradient_norm() {
 }
 
 void Optimizer::update(std::int64_t step, double lr, double gradient_norm) {
-  AdamwStep adamw{.lr = lr, .beta1 = settings_.beta1, .beta2 = settings_.beta2, .eps = settings_.eps,
-                  .weight_decay = settings_.weight_decay, .gradient_scale = 1, .step = step};
+  AdamwStep adamw{.lr = lr,
+                  .beta1 = settings_.beta1,
+                  .beta2 = settings_.beta2,
+                  .eps = settings_.eps,
+                  .weight_decay = settings_.weight_decay,
+                  .gradient_scale = 1,
+                  .step = step};
   if (settings_.clip > 0) adamw.gradient_scale = std::min(1.0, settings_.clip / (gradient_norm + 1e-6));
   for (std::size_t unit = 0; unit < units_->size(); ++unit)
     if (!(*units_)[unit]->tied()) update_unit(adamw, unit);

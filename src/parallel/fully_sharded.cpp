@@ -6,7 +6,8 @@ namespace moesaic {
 namespace {
 
 UnitPlacement placement_of(const UnitSpec& unit, const ProcessGrid& grid, int rank) {
-  if (unit.expert) return {grid.extent(Axis::expert), grid.coordinate(rank, Axis::expert), grid.extent(Axis::expert_shard)};
+  if (unit.expert)
+    return {grid.extent(Axis::expert), grid.coordinate(rank, Axis::expert), grid.extent(Axis::expert_shard)};
   return {1, 0, grid.extent(Axis::shard) * grid.extent(Axis::context)};
 }
 
@@ -107,7 +108,8 @@ std::int64_t FullySharded::largest_gathered_bytes() const {
   for (const auto& units : of_block_) {
     std::int64_t bytes = 0;
     for (const ShardedUnit* unit : units)
-      if (unit->layout().placement().shards > 1) bytes += unit->layout().whole() * unit->values().bytes() / unit->values().size();
+      if (unit->layout().placement().shards > 1)
+        bytes += unit->layout().whole() * unit->values().bytes() / unit->values().size();
     largest = std::max(largest, bytes);
   }
   return largest;

@@ -15,9 +15,7 @@ namespace {
 constexpr std::int64_t alignment = 256;
 constexpr std::int64_t smallest_block = std::int64_t{64} << 20;
 
-constexpr std::int64_t round_up(std::int64_t bytes) {
-  return (bytes + alignment - 1) / alignment * alignment;
-}
+constexpr std::int64_t round_up(std::int64_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 
 /// What buffers of no bytes point to, so that a tensor of no elements differs from an absent one.
 alignas(alignment) char nothing[alignment];
@@ -38,9 +36,7 @@ class HostMemory final : public MemorySource {
     return block;
   }
 
-  void release(void* block, std::int64_t bytes) noexcept override {
-    munmap(block, static_cast<std::size_t>(bytes));
-  }
+  void release(void* block, std::int64_t bytes) noexcept override { munmap(block, static_cast<std::size_t>(bytes)); }
 };
 
 /// "activations 1.50 GiB, parameters 512 MiB, gathered 2.00 MiB": the three largest that are not empty.
@@ -100,8 +96,7 @@ Arena::FreePiece Arena::best_fit(std::int64_t bytes) {
   FreePiece best = free_.end();
   for (const Block& block : blocks_) {  // in order of acquisition: addresses of blocks differ from run to run
     char* begin = static_cast<char*>(block.data);
-    for (auto piece = free_.lower_bound(begin); piece != free_.end() && piece->first < begin + block.bytes;
-         ++piece)
+    for (auto piece = free_.lower_bound(begin); piece != free_.end() && piece->first < begin + block.bytes; ++piece)
       if (piece->second >= bytes && (best == free_.end() || piece->second < best->second)) best = piece;
   }
   return best;

@@ -26,8 +26,8 @@ HfConfig load_config(const RunSettings& settings) {
   MOESAIC_VALIDATE(settings.init != "random",
                    "neither model.config nor a folder in model.init is given (nothing says what to train); "
                    "set model.config to a Hugging Face config.json");
-  MOESAIC_VALIDATE(fs::exists(settings.init), "model.init = {} does not exist; name a Hugging Face folder or a checkpoint",
-                   settings.init);
+  MOESAIC_VALIDATE(fs::exists(settings.init),
+                   "model.init = {} does not exist; name a Hugging Face folder or a checkpoint", settings.init);
   if (is_hf_folder(settings)) return HfConfig::load(fs::path(settings.init) / "config.json");
   return HfConfig::parse(read_checkpoint_info(settings.init, MPI_COMM_SELF).config, settings.init);
 }
@@ -47,7 +47,8 @@ void check_grid(const ProcessGrid& grid, const ModelSpec& spec) {
   for (const BlockSpec& block : spec.blocks)
     MOESAIC_VALIDATE(!block.sparse() || block.moe.experts % grid.extent(Axis::expert) == 0,
                      "grid.expert = {} does not divide the {} experts of a layer (each rank holds as many); "
-                     "use a divisor of {}", grid.extent(Axis::expert), block.moe.experts, block.moe.experts);
+                     "use a divisor of {}",
+                     grid.extent(Axis::expert), block.moe.experts, block.moe.experts);
 }
 
 /// "192 or 256": the multiples of `unit` around `number`.
@@ -58,14 +59,16 @@ std::string nearest_multiples(std::int64_t number, std::int64_t unit) {
 
 void check_sequence(const RunSettings& settings, const ModelSpec& spec, int context) {
   const std::int64_t sequence = settings.data.sequence, pieces = 2 * context;
-  MOESAIC_VALIDATE(context == 1 || sequence % pieces == 0,
-                   "data.sequence = {} does not divide by 2 x grid.context = {} (each context rank owns two blocks of a "
-                   "sequence); use {}",
-                   sequence, pieces, nearest_multiples(sequence, pieces));
+  MOESAIC_VALIDATE(
+      context == 1 || sequence % pieces == 0,
+      "data.sequence = {} does not divide by 2 x grid.context = {} (each context rank owns two blocks of a "
+      "sequence); use {}",
+      sequence, pieces, nearest_multiples(sequence, pieces));
 
-  MOESAIC_VALIDATE(settings.data.sequence <= spec.max_positions,
-                   "data.sequence = {} is longer than the {} positions of the model (max_position_embeddings); shorten it",
-                   settings.data.sequence, spec.max_positions);
+  MOESAIC_VALIDATE(
+      settings.data.sequence <= spec.max_positions,
+      "data.sequence = {} is longer than the {} positions of the model (max_position_embeddings); shorten it",
+      settings.data.sequence, spec.max_positions);
 }
 
 /// The ranks whose tokens a balance loss is taken of: those of one sequence, or of one micro-batch.
@@ -75,8 +78,8 @@ Communicator& ranks_that_share(BalanceScope scope, const Communicators& communic
 
 void check_weights(const RunSettings& settings, const ModelSpec& spec) {
   if (settings.init == "random") return;
-  MOESAIC_VALIDATE(fs::exists(settings.init), "model.init = {} does not exist; name a Hugging Face folder or a checkpoint",
-                   settings.init);
+  MOESAIC_VALIDATE(fs::exists(settings.init),
+                   "model.init = {} does not exist; name a Hugging Face folder or a checkpoint", settings.init);
   if (!is_hf_folder(settings)) return;
   const ModelOverrides& cut = settings.overrides;
   check_hf_weights(SafetensorsFolder(settings.init), hf_pieces(spec), cut.vocabulary > 0 || cut.experts > 0);
@@ -97,7 +100,8 @@ PipelinePlace place_of(const RunSettings& settings, const ProcessGrid& grid, int
 std::vector<BlockRange> ranges_of(const Inputs& inputs, int rank) {
   const auto pipeline = static_cast<std::size_t>(inputs.grid.extent(Axis::pipeline));
   std::vector<BlockRange> ranges;
-  for (auto i = static_cast<std::size_t>(inputs.grid.coordinate(rank, Axis::pipeline)); i < inputs.stages.size(); i += pipeline)
+  for (auto i = static_cast<std::size_t>(inputs.grid.coordinate(rank, Axis::pipeline)); i < inputs.stages.size();
+       i += pipeline)
     ranges.push_back({inputs.stages[i].begin, inputs.stages[i].end});
   return ranges;
 }
@@ -147,8 +151,7 @@ void check_starting_weights(const RunSettings& settings, const Inputs& inputs, b
 }
 
 Assembly::Assembly(const RunSettings& settings, const Inputs& inputs, const MpiSession& session)
-    : communicators(make_communicators(inputs.grid, MPI_COMM_WORLD, arena)),
-      context(host_context(arena)),
+    : communicators(make_communicators(inputs.grid, MPI_COMM_WORLD, arena)), context(host_context(arena)),
       sequences(make_sequence_exchange(*communicators.context, settings.context_exchange)),
       experts(make_expert_exchange(*communicators.expert)),
       statistics(ranks_that_share(settings.auxiliary_scope, communicators)),

@@ -2,8 +2,8 @@
 
 #include <mpi.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <algorithm>
 
 #include "moesaic/base/log.hpp"
 #include "moesaic/checkpoint/checkpoint.hpp"
@@ -36,8 +36,8 @@ double mean_loss(Assembly& assembly, const Dataset& data, const ProcessGrid& gri
     std::vector<HostBatch> batches;
     for (std::int64_t m = first; m < std::min(first + together, cut.micro_batches()); ++m) {
       const BatchCut::Range mine = cut.sequences(grid.data_rank(rank), m);
-      batches.push_back(part_of(read_batch(data, in_order, 0, mine, settings.data.sequence),
-                                grid.extent(Axis::context), grid.coordinate(rank, Axis::context)));
+      batches.push_back(part_of(read_batch(data, in_order, 0, mine, settings.data.sequence), grid.extent(Axis::context),
+                                grid.coordinate(rank, Axis::context)));
       labels += batches.back().counted;
     }
     const std::vector<MicroBatch> views = views_of(batches);

@@ -53,8 +53,10 @@ TrainingRun::Desk::Desk(const RunSettings& settings, const ReportFrame& frame)
     : record(settings.directory), metrics(fs::path(settings.directory) / "metrics.jsonl", frame.first_step),
       report(frame) {}
 
-TrainingRun::TrainingRun(const RunSettings& settings, const Inputs& inputs, const MpiSession& session, Watchdog& watchdog)
-    : settings_(settings), inputs_(inputs), watchdog_(watchdog), phases_([&watchdog](Phase phase) { watchdog.progress(phase); }), assembly_(settings, inputs, session),
+TrainingRun::TrainingRun(const RunSettings& settings, const Inputs& inputs, const MpiSession& session,
+                         Watchdog& watchdog)
+    : settings_(settings), inputs_(inputs), watchdog_(watchdog),
+      phases_([&watchdog](Phase phase) { watchdog.progress(phase); }), assembly_(settings, inputs, session),
       world_(*assembly_.communicators.world),
       optimizer_(settings.optimizer, *assembly_.context.ops, assembly_.context.on, assembly_.sharding.units(),
                  assembly_.parameter_names(), world_),
@@ -138,9 +140,9 @@ std::vector<HostBatch> TrainingRun::read_batches() const {
   const int data_rank = grid.data_rank(world_.rank()), part = grid.coordinate(world_.rank(), Axis::context);
   std::vector<HostBatch> batches;
   for (std::int64_t m = 0; m < cut.micro_batches(); ++m)
-    batches.push_back(part_of(read_batch(*inputs_.data.training, sampler_, samples_, cut.sequences(data_rank, m),
-                                         settings_.data.sequence),
-                              grid.extent(Axis::context), part));
+    batches.push_back(part_of(
+        read_batch(*inputs_.data.training, sampler_, samples_, cut.sequences(data_rank, m), settings_.data.sequence),
+        grid.extent(Axis::context), part));
   return batches;
 }
 
@@ -186,8 +188,13 @@ void TrainingRun::save() {
   const auto began = std::chrono::steady_clock::now();
   const fs::path path = store_.path_of(finished_);
   save_checkpoint(path, MPI_COMM_WORLD,
-                  {.step = finished_, .tokens = tokens_, .samples = samples_, .seed = settings_.seed,
-                   .grid = inputs_.grid.describe(), .deck = settings_.deck, .config = inputs_.config.source()},
+                  {.step = finished_,
+                   .tokens = tokens_,
+                   .samples = samples_,
+                   .seed = settings_.seed,
+                   .grid = inputs_.grid.describe(),
+                   .deck = settings_.deck,
+                   .config = inputs_.config.source()},
                   state());
   if (desk_) {
     store_.commit(finished_);

@@ -221,8 +221,9 @@ std::optional<Finding> Watchdog::Thread::find_own_stall() const {
 /// Rank 0 acts, its deputy where rank 0 does not.
 Seconds Watchdog::Thread::patience_with(const Finding& finding) const {
   if (woke_at_ && now_ - *woke_at_ < patience_after_sleep) return patience_after_sleep;
-  const bool first_is_out =
-      board_[0].condition != Condition::alive || (finding.stall == Stall::silence && finding.laggards.front() == 0);
+  // A rank 0 that failed still speaks for itself.
+  const bool speaks = board_[0].condition == Condition::alive || board_[0].condition == Condition::failed;
+  const bool first_is_out = !speaks || (finding.stall == Stall::silence && finding.laggards.front() == 0);
   return rank_ == 1 && !first_is_out ? patience_of_deputy : patience;
 }
 

@@ -24,8 +24,7 @@ TEST(Philox, GivesThePublishedAnswers) {
 }
 
 TEST(RandomKey, DependsOnSeedAndName) {
-  const std::set<std::uint64_t> keys{random_key(0, "a"), random_key(1, "a"), random_key(0, "b"),
-                                     random_key(0, "")};
+  const std::set<std::uint64_t> keys{random_key(0, "a"), random_key(1, "a"), random_key(0, "b"), random_key(0, "")};
   EXPECT_EQ(keys.size(), 4u);
   EXPECT_EQ(random_key(0, "abc"), 0x44bc2cf5ad770999u);
 }
@@ -57,8 +56,7 @@ TEST(Normal, HasTheRightMoments) {
   for (int i = 0; i < count; ++i) {
     const double value = normal(3, i);
     ASSERT_LT(std::abs(value), 6.8);
-    for (int power = 1; power <= 4; ++power)
-      moment[static_cast<std::size_t>(power)] += std::pow(value, power) / count;
+    for (int power = 1; power <= 4; ++power) moment[static_cast<std::size_t>(power)] += std::pow(value, power) / count;
     neighbours += value * normal(3, i + 1) / count;
   }
   EXPECT_NEAR(moment[1], 0, 0.01);
@@ -79,11 +77,9 @@ TEST(Normal, FollowsBoxAndMuller) {
 
 TEST(FillNormal, GivesTheSameBitsWhateverTheRange) {
   constexpr std::int64_t count = 133;
-  for (const std::uint64_t start :
-       {std::uint64_t{0}, (std::uint64_t{1} << 32) - 50, (std::uint64_t{1} << 61) + 1}) {
+  for (const std::uint64_t start : {std::uint64_t{0}, (std::uint64_t{1} << 32) - 50, (std::uint64_t{1} << 61) + 1}) {
     for (std::int64_t begin = 0; begin < 9; ++begin)
-      for (std::int64_t size :
-           {std::int64_t{0}, std::int64_t{1}, std::int64_t{2}, std::int64_t{6}, count - begin}) {
+      for (std::int64_t size : {std::int64_t{0}, std::int64_t{1}, std::int64_t{2}, std::int64_t{6}, count - begin}) {
         std::vector<float> values(static_cast<std::size_t>(size));
         fill_normal(42, start + begin, values, 1.0);
         for (std::int64_t i = 0; i < size; ++i)
@@ -96,8 +92,7 @@ TEST(FillNormal, GivesTheSameBitsWhateverTheRange) {
 TEST(FillNormal, ScalesByTheDeviation) {
   std::vector<float> values(5);
   fill_normal(1, 3, values, 0.02);
-  for (std::size_t i = 0; i < values.size(); ++i)
-    EXPECT_EQ(values[i], static_cast<float>(0.02 * normal(1, 3 + i)));
+  for (std::size_t i = 0; i < values.size(); ++i) EXPECT_EQ(values[i], static_cast<float>(0.02 * normal(1, 3 + i)));
 }
 
 TEST(Permutation, IsABijection) {

@@ -50,9 +50,7 @@ const std::vector<Room> rooms{
     {"app", {}, {"MPI"}},
 };
 
-bool contains(const Names& names, std::string_view name) {
-  return std::ranges::find(names, name) != names.end();
-}
+bool contains(const Names& names, std::string_view name) { return std::ranges::find(names, name) != names.end(); }
 
 const Room* find_room(std::string_view name) {
   const auto room = std::ranges::find(rooms, name, &Room::name);
@@ -145,8 +143,7 @@ TEST(Rooms, IncludeOnlyWhatTheyMayKnow) {
 }
 
 TEST(RoomsScanner, FindsAPlantedOffence) {
-  const auto found =
-      offences("grid", "#pragma once\n#include <vector>\n  # include \"moesaic/models/spec.hpp\"\n");
+  const auto found = offences("grid", "#pragma once\n#include <vector>\n  # include \"moesaic/models/spec.hpp\"\n");
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found[0],
             "planted.hpp:3:   # include \"moesaic/models/spec.hpp\": grid lies below models and must not "

@@ -233,12 +233,11 @@ TEST(ProcessGrid, RefusalsNameTheNearestLegalGrids) {
             "grid.expert = 3 does not divide replicate x shard x context = 1 x 4 x 1 = 4 (the expert grid "
             "factors the "
             "same ranks); use 1, 2 or 4");
-  EXPECT_EQ(
-      refusal({.pipeline = 4, .context = 2}, 12),
-      "12 ranks cannot be pipeline 4 x replicate 1 x context 2 = 8, times a shard (grid.shard takes what is "
-      "left, "
-      "and 12 is not a multiple of 8); nearest legal: 8 or 16 ranks, or grid.pipeline = 1, 2, 3 or 6, or "
-      "grid.context = 1 or 3");
+  EXPECT_EQ(refusal({.pipeline = 4, .context = 2}, 12),
+            "12 ranks cannot be pipeline 4 x replicate 1 x context 2 = 8, times a shard (grid.shard takes what is "
+            "left, "
+            "and 12 is not a multiple of 8); nearest legal: 8 or 16 ranks, or grid.pipeline = 1, 2, 3 or 6, or "
+            "grid.context = 1 or 3");
   EXPECT_EQ(refusal({.shard = 4}, 5),
             "5 ranks cannot be pipeline 1 x replicate 1 x shard 4 x context 1 = 4 (every rank needs exactly "
             "one place in "
@@ -263,8 +262,7 @@ TEST(ProcessGrid, RefusesExtentsThatAreNoNumberOfRanks) {
 
 TEST(ProcessGrid, HugeExtentsDoNotOverflow) {
   const int huge = 2'000'000'000;
-  EXPECT_NE(refusal({.pipeline = huge, .replicate = huge, .shard = huge, .context = huge}, 4)
-                .find("4 ranks cannot be"),
+  EXPECT_NE(refusal({.pipeline = huge, .replicate = huge, .shard = huge, .context = huge}, 4).find("4 ranks cannot be"),
             std::string::npos);
 }
 

@@ -86,7 +86,8 @@ TEST_F(GemmGpu, RowsMayBeStrided) {
   HostTensor expected(DType::f32, {131, 30});
   const Tensor device_a = to_device(a), device_b = to_device(b), out = poisoned(DType::f32, {131, 50});
   const auto window = [](auto view, std::int64_t begin, std::int64_t end) { return view.slice(1, begin, end); };
-  reference::gemm(on_host, Transpose::no, Transpose::no, 1, window(a.view(), 7, 47), window(b.view(), 11, 41), 0, expected);
+  reference::gemm(on_host, Transpose::no, Transpose::no, 1, window(a.view(), 7, 47), window(b.view(), 11, 41), 0,
+                  expected);
   cuda::gemm(context, Transpose::no, Transpose::no, 1, window(device_a.view(), 7, 47), window(device_b.view(), 11, 41),
              0, window(out.view(), 3, 33));
   const HostTensor result = to_host(out);

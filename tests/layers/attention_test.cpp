@@ -8,8 +8,8 @@ namespace {
 /// loss = <direction, attention(x)>.
 struct AttentionRun {
   AttentionRun(const AttentionSpec& spec, TestBatch& test_batch)
-      : attention(spec, "attention", sequences), table(fixture.arena, DType::f64, 16, spec.width, 100), batch(test_batch.batch),
-        parameters(attention.parameters(), DType::f64, 10),
+      : attention(spec, "attention", sequences), table(fixture.arena, DType::f64, 16, spec.width, 100),
+        batch(test_batch.batch), parameters(attention.parameters(), DType::f64, 10),
         x(random_tensor(DType::f64, {batch.tokens(), spec.hidden}, 20)),
         direction(random_tensor(DType::f64, {batch.tokens(), spec.hidden}, 30)),
         x_gradient(DType::f64, x.view().extents()) {}

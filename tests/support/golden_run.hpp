@@ -16,7 +16,8 @@ namespace moesaic {
 
 /// Writes the reference tokens as rows to `path`, from the first rank.
 inline void write_golden_rows(const GoldenCase& golden, const std::filesystem::path& path) {
-  if (ScratchFolder::first()) write_rows_file(path, {.columns = golden.shape("train.tokens")[2], .tokens = golden.tokens("train.tokens")});
+  if (ScratchFolder::first())
+    write_rows_file(path, {.columns = golden.shape("train.tokens")[2], .tokens = golden.tokens("train.tokens")});
   MPI_Barrier(MPI_COMM_WORLD);
 }
 
@@ -27,12 +28,17 @@ inline RunSettings golden_settings(const GoldenCase& golden, const std::filesyst
   settings.name = "golden";
   settings.directory = directory;
   settings.init = golden.folder();
-  settings.data = {.path = rows, .format = DataFormat::rows, .sequence = golden.shape("train.tokens")[2] - 1,
-                   .shuffle = false, .separator = {}, .validation = {}};
+  settings.data = {.path = rows,
+                   .format = DataFormat::rows,
+                   .sequence = golden.shape("train.tokens")[2] - 1,
+                   .shuffle = false,
+                   .separator = {},
+                   .validation = {}};
   settings.steps = golden.shape("train.tokens")[0];
   settings.global_batch = golden.shape("train.tokens")[1];
   settings.micro_batch = 1;
-  settings.optimizer = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .decay = Decay::all, .clip = 1.0};
+  settings.optimizer = {
+      .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .decay = Decay::all, .clip = 1.0};
   settings.balance = Balance::none;
   settings.log_every = 1000;
   return settings;

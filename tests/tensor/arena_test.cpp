@@ -125,12 +125,11 @@ TEST(Arena, RefusalQuotesTheFigures) {
     arena.allocate(2 * piece, Label::activations);
     FAIL() << "nothing was thrown";
   } catch (const RunError& error) {
-    EXPECT_STREQ(
-        error.what(),
-        "no room for 512 B of activations: the arena holds 2.00 KiB, 1.75 KiB are used, the largest free "
-        "piece "
-        "is 256 B (largest uses: parameters 1.00 KiB, moments 768 B); use a smaller train.micro_batch, "
-        "recompute more, or more ranks");
+    EXPECT_STREQ(error.what(),
+                 "no room for 512 B of activations: the arena holds 2.00 KiB, 1.75 KiB are used, the largest free "
+                 "piece "
+                 "is 256 B (largest uses: parameters 1.00 KiB, moments 768 B); use a smaller train.micro_batch, "
+                 "recompute more, or more ranks");
   }
   EXPECT_EQ(arena.used(), 7 * piece);
   EXPECT_EQ(arena.peak(), 7 * piece);

@@ -156,11 +156,12 @@ constexpr std::array batch_scope{1.162392934, 1.136036396, 1.138542652, 1.132146
 
 /// The auxiliary loss is defined over sequences of the global batch: the same on every grid, up to rounding.
 TEST_F(GoldenCurve, AuxiliaryLossIsTheSameOnEveryGrid) {
-  for (const auto& [scope, context] : {std::pair{BalanceScope::sequence, 1}, std::pair{BalanceScope::batch, 1},
-                                       std::pair{BalanceScope::sequence, 2}, std::pair{BalanceScope::batch, 2},
-                                       std::pair{BalanceScope::sequence, 4}, std::pair{BalanceScope::batch, 4}}) {
+  for (const auto& [scope, context] :
+       {std::pair{BalanceScope::sequence, 1}, std::pair{BalanceScope::batch, 1}, std::pair{BalanceScope::sequence, 2},
+        std::pair{BalanceScope::batch, 2}, std::pair{BalanceScope::sequence, 4}, std::pair{BalanceScope::batch, 4}}) {
     if (world_size() % context != 0) continue;
-    const std::string name = fmt::format("{} context {}", scope == BalanceScope::sequence ? "sequence" : "batch", context);
+    const std::string name =
+        fmt::format("{} context {}", scope == BalanceScope::sequence ? "sequence" : "batch", context);
     SCOPED_TRACE(name);
     RunSettings run = settings(name);
     run.grid.context = context;

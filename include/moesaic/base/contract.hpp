@@ -47,7 +47,7 @@ namespace detail {
 #define MOESAIC_ENSURE(condition) MOESAIC_CONTRACT_("postcondition", condition)
 
 /// Throws InputError with an fmt message when `condition` does not hold.
-#define MOESAIC_VALIDATE(condition, ...)                              \
-  do {                                                                \
+#define MOESAIC_VALIDATE(condition, ...)                                     \
+  do {                                                                       \
     if (!(condition)) throw ::moesaic::InputError(fmt::format(__VA_ARGS__)); \
   } while (false)

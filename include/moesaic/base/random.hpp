@@ -11,8 +11,7 @@
 namespace moesaic {
 
 /// Four random words of a 128-bit counter and a 64-bit key; ten rounds.
-std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
-                                        std::array<std::uint32_t, 2> key);
+std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
 
 /// The key of a named sequence, e.g. random_key(seed, "model.embed_tokens.weight").
 std::uint64_t random_key(std::uint64_t seed, std::string_view name);

@@ -25,8 +25,8 @@ struct StateArray {
 /// Parameters and both moments of every unit of the whole model, and the routers' selection biases, in the same order on
 /// every rank; of arrays that lie on other stages this rank has nothing. `owns_biases`: this rank writes the biases of its
 /// stage (one rank a stage does).
-std::vector<StateArray> training_state(const std::vector<std::unique_ptr<ShardedUnit>>& units, const Optimizer& optimizer,
-                                       const Model& model, bool owns_biases);
+std::vector<StateArray> training_state(const std::vector<std::unique_ptr<ShardedUnit>>& units,
+                                       const Optimizer& optimizer, const Model& model, bool owns_biases);
 
 /// The parameters and biases alone (evaluation, model.init = a checkpoint).
 std::vector<StateArray> parameter_state(const std::vector<std::unique_ptr<ShardedUnit>>& units, const Model& model,

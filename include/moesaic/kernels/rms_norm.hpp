@@ -9,7 +9,8 @@ namespace moesaic {
 /// x, y: [rows, width] or [tokens, heads, width], leading dimensions may be strided; weight: [width];
 /// inverse_rms: r, [rows] or [tokens, heads], accumulator type, contiguous. y may be x.
 /// Example: x = (3, 4), eps = 0, weight = (1, 1): mean square 12.5, y = (0.8485, 1.1314).
-using RmsNormForward = void(const OperatorContext&, ConstView x, ConstView weight, double eps, View y, View inverse_rms);
+using RmsNormForward = void(const OperatorContext&, ConstView x, ConstView weight, double eps, View y,
+                            View inverse_rms);
 
 /// With g = output_gradient * weight: x_gradient = beta * x_gradient + r * (g - x * r^2 * mean(g * x)),
 /// weight_gradient [width] += sum over rows of output_gradient * x * r (accumulator type; rows in order of fixed chunks).

@@ -9,7 +9,8 @@ namespace moesaic {
 using SwigluForward = void(const OperatorContext&, ConstView gate_up, View y);
 
 /// gate_up_gradient [rows, 2 * width]; may be gate_up itself.
-using SwigluBackward = void(const OperatorContext&, ConstView gate_up, ConstView output_gradient, View gate_up_gradient);
+using SwigluBackward = void(const OperatorContext&, ConstView gate_up, ConstView output_gradient,
+                            View gate_up_gradient);
 
 namespace reference {
 SwigluForward swiglu_forward;

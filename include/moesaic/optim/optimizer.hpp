@@ -13,7 +13,8 @@ class Optimizer {
   /// `names`: of all parameters of the whole model, in any order. `units` and `world` must outlive this. The moments
   /// start at zero.
   Optimizer(const OptimizerSettings& settings, const Operators& ops, const OperatorContext& on,
-            const std::vector<std::unique_ptr<ShardedUnit>>& units, std::vector<std::string> names, Communicator& world);
+            const std::vector<std::unique_ptr<ShardedUnit>>& units, std::vector<std::string> names,
+            Communicator& world);
 
   /// The norm of the summed gradients of the whole model before clipping: sum of squares a tensor in f64 (a sharded
   /// tensor's parts added in rank order), then over tensors in name order. The same on every rank. Collective.

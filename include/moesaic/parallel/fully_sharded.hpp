@@ -13,8 +13,8 @@ namespace moesaic {
 class FullySharded {
  public:
   /// `blocks`: this rank's, in order; they, `grid` and the communicators must outlive this.
-  FullySharded(const std::vector<std::unique_ptr<ModelBlock>>& blocks, const LayerContext& context, const ProcessGrid& grid,
-               int rank, const Communicators& communicators);
+  FullySharded(const std::vector<std::unique_ptr<ModelBlock>>& blocks, const LayerContext& context,
+               const ProcessGrid& grid, int rank, const Communicators& communicators);
 
   /// All units in order, for the optimizer and the checkpoint.
   const std::vector<std::unique_ptr<ShardedUnit>>& units() const { return units_; }

@@ -15,15 +15,15 @@ namespace moesaic {
 
 /// What memory is used for. The terms of `moesaic plan` and of the closing table.
 enum class Label : std::uint8_t {
-  parameters,            ///< this rank's slices of the master weights
-  gradients,             ///< this rank's slices of the reduced gradients
-  moments,               ///< this rank's slices of AdamW's moments
-  gathered,              ///< weights of gathered units
-  unreduced_gradients,   ///< whole gradients of units that wait for their reduction
-  activations,           ///< what forward keeps for backward
-  exchange,              ///< send and receive buffers
-  workspace,             ///< scratch that lives within one operator
-  batch,                 ///< tokens and labels
+  parameters,           ///< this rank's slices of the master weights
+  gradients,            ///< this rank's slices of the reduced gradients
+  moments,              ///< this rank's slices of AdamW's moments
+  gathered,             ///< weights of gathered units
+  unreduced_gradients,  ///< whole gradients of units that wait for their reduction
+  activations,          ///< what forward keeps for backward
+  exchange,             ///< send and receive buffers
+  workspace,            ///< scratch that lives within one operator
+  batch,                ///< tokens and labels
 };
 inline constexpr int num_labels = 9;
 std::string_view name_of(Label label);

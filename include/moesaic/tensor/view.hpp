@@ -41,8 +41,7 @@ class Extents {
 };
 
 /// A view of memory on one device. `Void` is void (may write) or const void. Copying copies the view, not the data.
-template <class Void>
-class BasicView {
+template <class Void> class BasicView {
  public:
   static constexpr bool is_const = std::is_const_v<Void>;
   template <class T> using pointer = std::conditional_t<is_const, const T*, T*>;
@@ -68,8 +67,7 @@ class BasicView {
 
   /// A writable view converts to a constant one.
   template <class Other>
-    requires(is_const && std::is_same_v<Other, void>)
-  constexpr BasicView(const BasicView<Other>& other)
+  requires(is_const&& std::is_same_v<Other, void>) constexpr BasicView(const BasicView<Other>& other)
       : data_(other.raw()), type_(other.dtype()), device_(other.device()), extents_(other.extents()),
         strides_(other.strides()) {}
 

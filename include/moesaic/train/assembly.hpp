@@ -1,15 +1,14 @@
 #pragma once
 /// Everything a run is made of, built in order: settings -> model as data -> grid -> communicators -> layers -> slices.
 
+#include "moesaic/checkpoint/state.hpp"
 #include "moesaic/comm/mpi_session.hpp"
 #include "moesaic/data/batch.hpp"
 #include "moesaic/io/hf_config.hpp"
 #include "moesaic/parallel/context_parallel.hpp"
 #include "moesaic/parallel/expert_parallel.hpp"
-#include "moesaic/checkpoint/state.hpp"
 #include "moesaic/train/settings.hpp"
 #include "moesaic/train/stage_runner.hpp"
-
 
 namespace moesaic {
 

@@ -10,8 +10,9 @@ namespace moesaic {
 
 /// Mean cross entropy over the counted labels of all rows of `data`, in nats a token; `progress` is called now and then.
 /// Collective.
-double mean_loss(Assembly& assembly, const Dataset& data, const ProcessGrid& grid, int rank,
-                 const RunSettings& settings, const std::function<void()>& progress = [] {});
+double mean_loss(
+    Assembly& assembly, const Dataset& data, const ProcessGrid& grid, int rank, const RunSettings& settings,
+    const std::function<void()>& progress = [] {});
 
 /// Evaluates the newest checkpoint of the run directory, else model.init, and prints one JSON line. Collective.
 Status evaluate(const RunSettings& settings, const Inputs& inputs, const MpiSession& session);

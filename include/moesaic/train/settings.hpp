@@ -26,11 +26,12 @@ struct RunSettings {
   std::string directory;
   std::uint64_t seed = 0;
   DeviceChoice device = DeviceChoice::automatic;
-  std::optional<double> watchdog;  ///< seconds without progress after which the job ends; not given: what the steps suggest
+  std::optional<double>
+      watchdog;           ///< seconds without progress after which the job ends; not given: what the steps suggest
   double wall_limit = 0;  ///< seconds after which the run stops behind a checkpoint; 0: none
   // [model]
-  std::string config;          ///< path of a Hugging Face config.json; empty: init's own
-  std::string init = "random"; ///< "random", a Hugging Face folder, or a checkpoint
+  std::string config;           ///< path of a Hugging Face config.json; empty: init's own
+  std::string init = "random";  ///< "random", a Hugging Face folder, or a checkpoint
   ModelOverrides overrides;
   // [grid]
   GridRequest grid;

@@ -11,8 +11,8 @@ namespace moesaic {
 /// How one step is taken; the same for all steps of a run.
 struct StepPlan {
   BatchCut cut;
-  std::int64_t length = 0;  ///< tokens of a sequence
-  std::int64_t steps = 0;   ///< the run's last step, for the learning rate
+  std::int64_t length = 0;               ///< tokens of a sequence
+  std::int64_t steps = 0;                ///< the run's last step, for the learning rate
   bool reduce_every_micro_batch = true;  ///< train.reduce
   ScheduleKind schedule = ScheduleKind::one_f_one_b;
   OptimizerSettings optimizer;
@@ -27,8 +27,8 @@ struct StepResult {
   double auxiliary_loss = 0;  ///< mean over MoE layers, without the coefficient
   double gradient_norm = 0;   ///< before clipping
   double lr = 0;
-  double expert_load = 1;     ///< largest over mean load of an expert, the worst MoE layer
-  bool stop = false;          ///< some rank was asked to stop
+  double expert_load = 1;  ///< largest over mean load of an expert, the worst MoE layer
+  bool stop = false;       ///< some rank was asked to stop
 };
 
 /// Wires model, sharding and optimizer together. All members outlive this. Every call is collective.
