@@ -27,6 +27,10 @@ void check_hf_weights(const SafetensorsFolder& folder, const std::vector<HfPiece
     MOESAIC_VALIDATE(folder.contains(piece.tensor),
                      "{} has no tensor {} (the model of this deck needs it); check model.config and model.init",
                      folder.path().string(), piece.tensor);
+    const StorageType type = folder.find(piece.tensor).type;
+    MOESAIC_VALIDATE(converts_to<float>(type),
+                     "{}: {} is stored as {} (weights are F32, BF16, F16 or F64); convert it first",
+                     folder.path().string(), piece.tensor, name_of(type));
     const Shape& found = folder.find(piece.tensor).shape;
     MOESAIC_VALIDATE(fits(found, shape_of(piece.shape), first_rows),
                      "{}: {} has shape {} where the model of this deck has {}; use the config.json of that folder",

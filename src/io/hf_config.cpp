@@ -152,6 +152,8 @@ HfConfig HfConfig::section(std::string_view key) const {
 
 Rope HfConfig::rope() const {
   const std::string_view key = has("rope_parameters") ? "rope_parameters" : "rope_scaling";
+  MOESAIC_VALIDATE(!has("rope_parameters") || !has("rope_scaling"),
+                   "{} holds both 'rope_parameters' and 'rope_scaling' (which one counts?); remove one", origin());
   const HfConfig parameters = has(key) ? section(key) : empty_section(fmt::format("{}: {}", origin(), key));
   const std::string type = parameters.text("rope_type", parameters.text("type", "default"));
   const double theta = parameters.has("rope_theta") ? parameters.number("rope_theta") : number("rope_theta");

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 #include <mpi.h>
+#include <unistd.h>
 
 #include <filesystem>
 
+#include "moesaic/base/text.hpp"
 #include "moesaic/checkpoint/checkpoint.hpp"
 #include "moesaic/checkpoint/hf_weights.hpp"
 #include "moesaic/checkpoint/store.hpp"
@@ -60,15 +62,26 @@ std::string nearest_multiples(std::int64_t number, std::int64_t unit) {
 void check_sequence(const RunSettings& settings, const ModelSpec& spec, int context) {
   const std::int64_t sequence = settings.data.sequence, pieces = 2 * context;
   MOESAIC_VALIDATE(
-      context == 1 || sequence % pieces == 0,
+      sequence % pieces == 0,
       "data.sequence = {} does not divide by 2 x grid.context = {} (each context rank owns two blocks of a "
       "sequence); use {}",
       sequence, pieces, nearest_multiples(sequence, pieces));
-
   MOESAIC_VALIDATE(
       settings.data.sequence <= spec.max_positions,
       "data.sequence = {} is longer than the {} positions of the model (max_position_embeddings); shorten it",
       settings.data.sequence, spec.max_positions);
+}
+
+/// Not even one rank's master weights, gradients and moments would fit: said before anything is allocated.
+void check_memory(const ModelSpec& spec, int ranks) {
+  const double needed = 16.0 * static_cast<double>(spec.total_parameters()) / ranks;
+  const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
+  MOESAIC_VALIDATE(
+      needed < memory,
+      "a rank's share of the model takes {} (16 bytes for each of {} parameters over {} ranks) and this "
+      "host has {}; use more ranks, or a slice of the model (model.layers, model.vocabulary, model.experts)",
+      format_bytes(static_cast<std::int64_t>(needed)), format_count(static_cast<double>(spec.total_parameters())),
+      ranks, format_bytes(static_cast<std::int64_t>(memory)));
 }
 
 /// The ranks whose tokens a balance loss is taken of: those of one sequence, or of one micro-batch.
@@ -127,6 +140,7 @@ Inputs::Inputs(const RunSettings& settings, int ranks)
     : config(load_config(settings)), spec(make_spec(settings, config)), grid(ProcessGrid::make(settings.grid, ranks)) {
   check_grid(grid, spec);
   check_sequence(settings, spec, grid.extent(Axis::context));
+  check_memory(spec, ranks);
   check_weights(settings, spec);
   stages = make_stages(settings, spec, grid);
   data = open_datasets(settings.data, spec.vocabulary, settings.seed);

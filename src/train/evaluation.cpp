@@ -30,11 +30,11 @@ double mean_loss(Assembly& assembly, const Dataset& data, const ProcessGrid& gri
   double sum = 0;
   std::int64_t labels = 0;
   // As many at once as keep all stages busy.
-  const std::int64_t together = 4 * assembly.runner.place().stages;
-  for (std::int64_t first = 0; first < cut.micro_batches(); first += together) {
+  const std::int64_t in_flight = 4 * assembly.runner.place().stages;
+  for (std::int64_t first = 0; first < cut.micro_batches(); first += in_flight) {
     progress();
     std::vector<HostBatch> batches;
-    for (std::int64_t m = first; m < std::min(first + together, cut.micro_batches()); ++m) {
+    for (std::int64_t m = first; m < std::min(first + in_flight, cut.micro_batches()); ++m) {
       const BatchCut::Range mine = cut.sequences(grid.data_rank(rank), m);
       batches.push_back(part_of(read_batch(data, in_order, 0, mine, settings.data.sequence), grid.extent(Axis::context),
                                 grid.coordinate(rank, Axis::context)));

@@ -5,8 +5,11 @@
 #include <functional>
 #include <optional>
 
+#include "moesaic/base/log.hpp"
+#include "moesaic/checkpoint/checkpoint.hpp"
 #include "moesaic/checkpoint/store.hpp"
 #include "moesaic/comm/agreement.hpp"
+#include "moesaic/train/deck_changes.hpp"
 #include "moesaic/train/evaluation.hpp"
 #include "moesaic/train/training_run.hpp"
 
@@ -28,6 +31,16 @@ void check_nothing_is_lost(const RunSettings& settings) {
                    "{} holds checkpoints and checkpoint.resume is never (nothing may be overwritten); "
                    "name another run.directory, or leave checkpoint.resume at auto",
                    settings.directory);
+}
+
+/// A restart goes on with the run that was begun.
+void check_same_run(const RunSettings& settings) {
+  const auto latest = CheckpointStore(settings.directory, settings.keep).latest();
+  if (!latest) return;
+  const auto changes = deck_changes(read_checkpoint_info(*latest, MPI_COMM_SELF).deck, settings.deck);
+  refuse_changes(changes, settings.directory);
+  for (const DeckChange& change : changes)
+    log_line("changed since {}: {} = {} (was {})", latest->filename().string(), change.key, change.now, change.before);
 }
 
 /// The run directory is there and can be written.
@@ -62,6 +75,7 @@ std::unique_ptr<Inputs> checked_inputs(const RunSettings& settings, const MpiSes
     if (world.rank() != 0) return;
     if (training) check_nothing_is_lost(settings);
     check_starting_weights(settings, *inputs, training);
+    if (training) check_same_run(settings);
   });
   return inputs;
 }

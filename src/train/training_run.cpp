@@ -69,8 +69,20 @@ Status TrainingRun::run() {
   start();
   if (finished_ >= settings_.steps) return complete_already();
   open_desk();
-  while (finished_ < settings_.steps && !stop_) take_step();
-  return finish();
+  try {
+    while (finished_ < settings_.steps && !stop_) take_step();
+    return finish();
+  } catch (const std::exception& error) {
+    record_failure(error.what());
+    throw;
+  }
+}
+
+void TrainingRun::record_failure(const std::string& why) {
+  if (!desk_) return;
+  desk_->report.pause();
+  desk_->record.event("failed", finished_, {{"why", why}});
+  desk_->record.status("failed", finished_);
 }
 
 /// From the newest checkpoint of the run directory, else as model.init says.
@@ -163,8 +175,10 @@ StepMetrics TrainingRun::metrics_of(const StepResult& result, double seconds) {
 }
 
 /// A signal, or the wall limit.
-bool TrainingRun::wants_to_stop() const {
-  return stop_request_.signal() != 0 || (settings_.wall_limit > 0 && seconds_since(began_) >= settings_.wall_limit);
+bool TrainingRun::wants_to_stop() const { return stop_request_.signal() != 0 || out_of_time(); }
+
+bool TrainingRun::out_of_time() const {
+  return settings_.wall_limit > 0 && seconds_since(began_) >= settings_.wall_limit;
 }
 
 bool TrainingRun::validation_due() const {
@@ -208,7 +222,7 @@ Status TrainingRun::finish() {
   const Status status = last_step() ? done : stopped;
   if (desk_) {
     const fs::path directory = settings_.directory;
-    desk_->record.event(status == done ? "end" : "signal", finished_);
+    desk_->record.event(status == done ? "end" : out_of_time() ? "wall_limit" : "signal", finished_);
     desk_->record.status(status == done ? "complete" : "stopped", finished_);
     draw_loss_curve(directory / "metrics.jsonl", directory / "loss.svg");
     desk_->report.closing(phases_, last_);

@@ -1,8 +1,10 @@
 #include "moesaic/train/training_step.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
+#include "moesaic/comm/agreement.hpp"
 #include "moesaic/optim/learning_rate.hpp"
 
 namespace moesaic {
@@ -19,6 +21,15 @@ struct TrainingStep::Totals {
 };
 
 namespace {
+
+/// The figures are the same on all ranks, so all of them throw.
+void check_finite(std::int64_t step, const StepResult& result) {
+  if (std::isfinite(result.loss) && std::isfinite(result.gradient_norm)) return;
+  throw AgreedRunError(fmt::format(
+      "step {} has loss {} and gradient norm {} (its update would spoil every weight); the newest checkpoint is sound: "
+      "lower optimizer.lr, set optimizer.clip, or look at the data of that step",
+      step, result.loss, result.gradient_norm));
+}
 
 /// Largest over mean load of an expert; 1 without any.
 double largest_over_mean(ConstView load) {
@@ -51,6 +62,7 @@ StepResult TrainingStep::run(std::int64_t step, const std::vector<HostBatch>& ba
                     .lr = learning_rate(plan_.optimizer, step, plan_.steps),
                     .expert_load = totals.expert_load,
                     .stop = totals.stop > 0};
+  check_finite(step, result);
   optimizer_->update(step, result.lr, result.gradient_norm);
   if (plan_.balance == Balance::bias) update_selection_bias();
   return result;
@@ -81,7 +93,7 @@ TrainingStep::Totals TrainingStep::count(const std::vector<HostBatch>& batches) 
   return totals;
 }
 
-/// The micro-batches with the factors of INTERFACE's losses: means over the global batch, then over MoE layers.
+/// The micro-batches with the factors that make their losses means: over the global batch, then over MoE layers.
 std::vector<MicroBatch> TrainingStep::scaled(const std::vector<HostBatch>& batches, const Totals& totals) const {
   std::vector<MicroBatch> views = views_of(batches);
   const double layers = static_cast<double>(std::max<std::int64_t>(model_->moe_layers(), 1));

@@ -53,8 +53,10 @@ does 'train without mpirun' 0 0 'training loss' train "$scratch/dumped.ini"
 holds 'status' "$(cat "$scratch/run/status")" = 'complete 2'
 holds 'two steps' "$(wc -l <"$scratch/run/metrics.jsonl")" -eq 2
 holds 'a link to the newest checkpoint' "$(readlink "$scratch/run/checkpoints/latest")" = step-00000002.h5
-does 'train again' 3 0 'is complete at step 2' train "$deck"
-does 'train on' 3 0 'continuing from .*step-00000002.h5' train "$deck" train.steps=3
+does 'train again' 3 0 'is complete at step 2' train "$scratch/dumped.ini"
+launch 3 train "$deck" train.steps=3
+holds 'another deck is refused' "$?:$(grep -c 'optimizer.clip was 0.5 and is 1' "$scratch/err")" = 2:1
+does 'train on' 3 0 'continuing from .*step-00000002.h5' train "$scratch/dumped.ini" train.steps=3
 holds 'three steps' "$(wc -l <"$scratch/run/metrics.jsonl")" -eq 3
 does 'evaluate after training' 3 0 '^\{"loss":[0-9.]+,"rows":256,.*/step-00000003.h5"\}' evaluate "$deck" data.validation=1
 holds 'one JSON line from 3 ranks' "$(grep -c . "$scratch/out")" -eq 1

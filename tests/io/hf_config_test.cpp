@@ -33,7 +33,7 @@ TEST(HfConfig, ReadsTheGoldenConfiguration) {
 TEST(HfConfig, RopeInThePresentForm) {
   const Rope rope =
       config_of(R"({"rope_parameters":{"rope_theta":150000,"rope_type":"yarn","factor":32.0,"truncate":false},
-                                  "rope_scaling":{"type":"ignored"}})")
+                                  "rope_scaling":null})")
           .rope();
   EXPECT_EQ(rope.type, "yarn");
   EXPECT_DOUBLE_EQ(rope.theta, 150000);
@@ -54,6 +54,8 @@ TEST(HfConfig, RopeInTheOlderForm) {
 }
 
 TEST(HfConfig, BrokenRopesAreRefused) {
+  EXPECT_THROW(config_of(R"({"rope_parameters":{"rope_theta":5},"rope_scaling":{"type":"linear"}})").rope(),
+               InputError);
   EXPECT_TRUE(mentions(refusal([] { config_of("{}").rope(); }), "'rope_theta' is missing"));
   EXPECT_TRUE(mentions(refusal([] { config_of(R"({"rope_theta":0})").rope(); }), "positive"));
   EXPECT_TRUE(mentions(refusal([] { config_of(R"({"rope_theta":1,"rope_scaling":"yarn"})").rope(); }), "an object"));

@@ -1,5 +1,5 @@
 #pragma once
-/// The numbers of a run, one JSON object a step. INTERFACE names the keys.
+/// The numbers of a run, one JSON object a step; scripts rely on the keys.
 
 #include <cstdint>
 #include <filesystem>

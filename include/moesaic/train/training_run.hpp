@@ -43,12 +43,14 @@ class TrainingRun {
   std::vector<HostBatch> read_batches() const;
   StepMetrics metrics_of(const StepResult& result, double seconds);
   bool wants_to_stop() const;
+  bool out_of_time() const;
   bool last_step() const { return finished_ == settings_.steps; }
   bool validation_due() const;
   bool checkpoint_due() const;
   void validate();
   void save();
   Status finish();
+  void record_failure(const std::string& why);
   std::vector<StateArray> state();
 
   const RunSettings& settings_;

@@ -38,7 +38,8 @@ class TrainingStep {
                const Communicators& communicators, Phases& phases);
 
   /// Update number `step` (from 1) on this rank's micro-batches of it. `stop`: this rank was asked to stop; the request
-  /// travels with the step's own reduction.
+  /// travels with the step's own reduction. AgreedRunError, before any weight has changed, when the loss or the gradient
+  /// norm is not finite.
   StepResult run(std::int64_t step, const std::vector<HostBatch>& batches, bool stop);
 
  private:

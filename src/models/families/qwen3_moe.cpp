@@ -10,7 +10,9 @@ namespace moesaic::qwen3_moe {
 namespace {
 
 std::int64_t checked_size(const HfConfig& config, std::string_view key, std::int64_t value) {
-  MOESAIC_VALIDATE(value > 0, "{}: '{}' is {} (it is a size); give a positive integer", config.origin(), key, value);
+  constexpr std::int64_t most = std::int64_t{1} << 24;  // of any one extent; far beyond every model, short of overflow
+  MOESAIC_VALIDATE(0 < value && value <= most, "{}: '{}' is {} (it is a size); give an integer from 1 to {}",
+                   config.origin(), key, value, most);
   return value;
 }
 
@@ -97,8 +99,8 @@ MoeSpec moe_spec(const HfConfig& config, const ModelOverrides& overrides, const 
   spec.top_k = size(config, "num_experts_per_tok");
   MOESAIC_VALIDATE(spec.top_k <= spec.experts,
                    "{}: 'num_experts_per_tok' is {}, but there are {} experts (a token goes to different ones); use "
-                   "at least {} experts",
-                   config.origin(), spec.top_k, spec.experts, spec.top_k);
+                   "at least {} experts, or at most {} a token",
+                   config.origin(), spec.top_k, spec.experts, spec.top_k, spec.experts);
   spec.renormalise = config.flag("norm_topk_prob", false);
   return spec;
 }
@@ -126,7 +128,11 @@ std::vector<bool> sparse_blocks(const HfConfig& config, const ModelOverrides& ov
 }
 
 std::vector<BlockSpec> block_specs(const HfConfig& config, const ModelOverrides& overrides, const ModelSpec& model) {
-  const std::int64_t layers = cut(config, "layers", size(config, "num_hidden_layers"), overrides.layers);
+  constexpr std::int64_t most_layers = 10000;
+  const std::int64_t configured = size(config, "num_hidden_layers");
+  MOESAIC_VALIDATE(configured <= most_layers, "{}: 'num_hidden_layers' is {} (no model has so many); give at most {}",
+                   config.origin(), configured, most_layers);
+  const std::int64_t layers = cut(config, "layers", configured, overrides.layers);
   const AttentionSpec attention = attention_spec(config, model);
   const MoeSpec moe = moe_spec(config, overrides, model);
   std::vector<BlockSpec> blocks;

@@ -1,0 +1,44 @@
+#include "moesaic/train/deck_changes.hpp"
+
+#include <gtest/gtest.h>
+
+#include "moesaic/base/contract.hpp"
+
+namespace moesaic {
+namespace {
+
+const std::string begun = "[run]\nseed = 1\n\n[train]\nsteps = 10\nglobal_batch = 8\n\n[grid]\nshard = 0\n";
+
+TEST(DeckChanges, NoneBetweenEqualDecks) { EXPECT_TRUE(deck_changes(begun, begun).empty()); }
+
+TEST(DeckChanges, KeysAreNamedWithBothValues) {
+  const auto changes =
+      deck_changes(begun, "[run]\nseed = 2\n\n[train]\nsteps = 20\nglobal_batch = 8\n\n[grid]\nexpert = 4\n");
+  ASSERT_EQ(changes.size(), 4u);
+  EXPECT_EQ(changes[0].key, "grid.expert");
+  EXPECT_EQ(changes[0].before, "");
+  EXPECT_EQ(changes[0].now, "4");
+  EXPECT_TRUE(changes[0].allowed);
+  EXPECT_EQ(changes[1].key, "grid.shard");
+  EXPECT_EQ(changes[2].key, "run.seed");
+  EXPECT_FALSE(changes[2].allowed);
+  EXPECT_EQ(changes[3].key, "train.steps");
+  EXPECT_TRUE(changes[3].allowed);
+}
+
+TEST(DeckChanges, WhatChangesTheRunIsRefused) {
+  EXPECT_NO_THROW(
+      refuse_changes(deck_changes(begun, "[run]\nseed = 1\n\n[train]\nsteps = 99\nglobal_batch = 8\n"), "runs/a"));
+  try {
+    refuse_changes(deck_changes(begun, "[run]\nseed = 7\n\n[train]\nsteps = 10\n"), "runs/a");
+    FAIL() << "nothing was refused";
+  } catch (const InputError& error) {
+    EXPECT_EQ(std::string(error.what()),
+              "runs/a holds checkpoints of another deck: run.seed was 1 and is 7, train.global_batch was 8 and is left "
+              "out (the run would no longer be the one that was begun); restore what it was, or name another "
+              "run.directory");
+  }
+}
+
+}  // namespace
+}  // namespace moesaic
