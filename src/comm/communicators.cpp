@@ -20,7 +20,6 @@ Communicators make_communicators(const ProcessGrid& grid, MPI_Comm parent, Arena
                                              max_message_bytes);
   };
   Communicators result;
-  result.data = along({Axis::replicate, Axis::shard});
   result.context = along({Axis::context});
   result.tokens = along({Axis::replicate, Axis::shard, Axis::context});
   result.pipeline_down = along({Axis::pipeline});

@@ -31,7 +31,6 @@ struct CommunicatorsTest : ::testing::Test {
     const Communicators comms = make_communicators(grid, MPI_COMM_WORLD, arena);
     EXPECT_EQ(comms.world->size(), ranks);
     EXPECT_EQ(comms.world->rank(), rank);
-    EXPECT_EQ(members(*comms.data, rank), grid.group(rank, {Axis::replicate, Axis::shard}));
     EXPECT_EQ(members(*comms.context, rank), grid.group(rank, {Axis::context}));
     EXPECT_EQ(members(*comms.tokens, rank), grid.group(rank, {Axis::replicate, Axis::shard, Axis::context}));
     EXPECT_EQ(members(*comms.dense_shard, rank), grid.group(rank, {Axis::shard, Axis::context}));
@@ -40,7 +39,6 @@ struct CommunicatorsTest : ::testing::Test {
     EXPECT_EQ(members(*comms.expert_shard, rank), grid.group(rank, {Axis::expert_shard}));
     EXPECT_EQ(members(*comms.expert_replicate, rank), grid.group(rank, {Axis::expert_replicate}));
     EXPECT_EQ(comms.expert->rank(), grid.coordinate(rank, Axis::expert));
-    EXPECT_EQ(comms.data->rank(), grid.data_rank(rank));
     EXPECT_EQ(comms.context->rank(), grid.coordinate(rank, Axis::context));
   }
 };

@@ -45,7 +45,6 @@ std::vector<std::string> names_of(const Blocks& blocks) {
 Communicators one_rank() {
   const auto alone = [] { return std::make_unique<MirrorCommunicator>(1); };
   return {.world = alone(),
-          .data = alone(),
           .context = alone(),
           .tokens = alone(),
           .pipeline_down = alone(),

@@ -18,7 +18,6 @@ inline Communicators mirrored_communicators(int ranks, Recording& recording) {
     return std::make_unique<RecordingCommunicator>(std::make_unique<MirrorCommunicator>(size), channel, recording);
   };
   return {.world = group(ranks, "world"),
-          .data = group(ranks, "data"),
           .context = group(1, "context"),
           .tokens = group(ranks, "tokens"),
           .pipeline_down = group(1, "pipeline_down"),

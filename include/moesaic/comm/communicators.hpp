@@ -11,7 +11,6 @@ namespace moesaic {
 /// One communicator a group; ranks within each are in ascending world order.
 struct Communicators {
   std::unique_ptr<Communicator> world;
-  std::unique_ptr<Communicator> data;              ///< replicate x shard: ranks with rows of their own
   std::unique_ptr<Communicator> context;           ///< context: ranks that share each sequence
   std::unique_ptr<Communicator> tokens;            ///< replicate x shard x context: ranks with tokens of their own
   std::unique_ptr<Communicator> pipeline_down;     ///< pipeline: stages, for activations

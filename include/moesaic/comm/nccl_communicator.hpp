@@ -72,8 +72,8 @@ class NcclCommunicator final : public Communicator {
 struct CommunicationStreams {
   Stream compute;
   Stream gather;    ///< parameters: dense_shard, expert_shard
-  Stream reduce;    ///< sums: world, data, tokens, dense_replicate, expert_replicate
-  Stream exchange;  ///< tokens: expert, context
+  Stream reduce;    ///< sums: world, tokens, dense_replicate, expert_replicate
+  Stream exchange;  ///< tokens: expert, context, pipeline
 };
 
 /// The communicators of `grid` over the ranks of `parent`, on the current device. Collective over `parent`.

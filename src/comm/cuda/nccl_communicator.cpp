@@ -219,7 +219,6 @@ Communicators make_nccl_communicators(const ProcessGrid& grid, MPI_Comm parent, 
                                               stream);
   };
   Communicators result;
-  result.data = along({Axis::replicate, Axis::shard}, streams.reduce);
   result.context = along({Axis::context}, streams.exchange);
   result.tokens = along({Axis::replicate, Axis::shard, Axis::context}, streams.reduce);
   result.pipeline_down = along({Axis::pipeline}, streams.exchange);
