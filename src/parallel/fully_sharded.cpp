@@ -48,7 +48,9 @@ void FullySharded::release(int block) {
   for (ShardedUnit* unit : of_block_[static_cast<std::size_t>(block)]) unit->release();
 }
 
+// Nothing may be added to a gradient that is on its way: a stage of one block asks for it again at once.
 BlockViews FullySharded::gradients(int block) {
+  if (block == reducing_) complete_reductions();
   BlockViews views;
   for (ShardedUnit* unit : of_block_[static_cast<std::size_t>(block)]) views.push_back(unit->gradient_views());
   return views;

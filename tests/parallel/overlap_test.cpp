@@ -76,6 +76,14 @@ TEST_F(Overlap, TheOrderOfAStep) {
   EXPECT_TRUE(overlaps());
 }
 
+/// A stage of one block, whose next micro-batch follows at once.
+TEST_F(Overlap, NothingIsAddedToAGradientThatIsOnItsWay) {
+  sharding->gradients(1);
+  sharding->reduce(1);
+  sharding->gradients(1);
+  EXPECT_EQ(trace(), (Trace{"reduce 1", "reduced 1"}));
+}
+
 TEST_F(Overlap, OnlyTheFirstGatherAndTheLastReductionShow) {
   // Six computations of 10; of eight exchanges of 4 all but two hide behind them.
   forward_backward(false);

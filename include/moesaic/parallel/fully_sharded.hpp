@@ -24,7 +24,7 @@ class FullySharded {
   BlockViews gather(int block, int next);
   void release(int block);
 
-  /// Where block `block` adds its weight gradients.
+  /// Where block `block` adds its weight gradients, after a reduction of it that is still under way was completed.
   BlockViews gradients(int block);
   /// Starts to reduce the gradients of `block` and completes the reduction that was started before it.
   void reduce(int block);
