@@ -7,8 +7,9 @@ set -uo pipefail
 
 sed -e 's/"tie_word_embeddings": false/"tie_word_embeddings": true/' -e 's/"num_hidden_layers": 3/"num_hidden_layers": 5/' \
   "$golden/config.json" >"$scratch/tied.json"
-grep -q '"tie_word_embeddings": true' "$scratch/tied.json" && grep -q '"num_hidden_layers": 5' "$scratch/tied.json" ||
+if [ "$(grep -cE '"tie_word_embeddings": true|"num_hidden_layers": 5' "$scratch/tied.json")" -ne 2 ]; then
   fail "to write a config with a tied head"
+fi
 
 # columns NAME: step, loss and grad_norm of each line, as they were written.
 columns() { sed -E 's/^\{("step": [0-9]+, "loss": [^,]+),.*("grad_norm": [^,]+),.*/\1 \2/' "$scratch/$1/metrics.jsonl"; }
