@@ -16,6 +16,12 @@ struct DenseState : FeedForwardState {
   Tensor output_gradient;  ///< [tokens, hidden]
 };
 
+void keep_gate_up(const LayerContext& ctx, const FeedForwardViews& weights, ConstView x, DenseState& state) {
+  state.input = x;
+  state.gate_up = ctx.activation({x.extent(0), weights.dense[gate_up].extent(0)});
+  linear_forward(ctx, x, weights.dense[gate_up], state.gate_up);
+}
+
 }  // namespace
 
 DenseFeedForward::DenseFeedForward(std::int64_t hidden, std::int64_t width, std::string prefix)
@@ -29,15 +35,20 @@ Tensor DenseFeedForward::forward(const LayerContext& ctx, const FeedForwardViews
                                  ConstView x, std::unique_ptr<FeedForwardState>& state) const {
   const std::int64_t tokens = x.extent(0);
   auto own = std::make_unique<DenseState>();
-  own->input = x;
-  own->gate_up = ctx.activation({tokens, 2 * width_});
-  linear_forward(ctx, x, weights.dense[gate_up], own->gate_up);
+  keep_gate_up(ctx, weights, x, *own);
   Tensor activated = ctx.workspace({tokens, width_});
   ctx.ops->swiglu_forward(ctx.on, own->gate_up, activated);
   Tensor y = ctx.activation({tokens, hidden_});
   linear_forward(ctx, activated, weights.dense[down], y);
   state = std::move(own);
   return y;
+}
+
+void DenseFeedForward::forget(FeedForwardState& state) const { static_cast<DenseState&>(state) = DenseState(); }
+
+void DenseFeedForward::recompute(const LayerContext& ctx, const FeedForwardViews& weights, ConstView x,
+                                 FeedForwardState& state) const {
+  keep_gate_up(ctx, weights, x, static_cast<DenseState&>(state));
 }
 
 Tensor DenseFeedForward::backward_input(const LayerContext& ctx, const FeedForwardViews& weights,

@@ -48,11 +48,16 @@ void activation_backward(const LayerContext& ctx, const ExpertViews& weights, Ex
 
 Tensor experts_forward(const LayerContext& ctx, const ExpertViews& weights, const ExpertInput& input,
                        ExpertState& state) {
-  sort_slots(ctx, weights.gate_up.extent(0), input, state);
-  feed_forward(ctx, weights, input, state);
+  experts_recompute(ctx, weights, input, state);
   Tensor partial = ctx.activation(input.rows.extents());
   ctx.ops->combine_rows(ctx.on, state.down, state.token_slot, input.weights, partial);
   return partial;
+}
+
+void experts_recompute(const LayerContext& ctx, const ExpertViews& weights, const ExpertInput& input,
+                       ExpertState& state) {
+  sort_slots(ctx, weights.gate_up.extent(0), input, state);
+  feed_forward(ctx, weights, input, state);
 }
 
 ExpertGradients experts_backward_input(const LayerContext& ctx, const ExpertViews& weights, const ExpertInput& input,

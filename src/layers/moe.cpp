@@ -27,17 +27,37 @@ std::vector<ParameterSpec> MoeLayer::expert_parameters() const {
 Tensor MoeLayer::forward(const LayerContext& ctx, const FeedForwardViews& weights, const MicroBatch& batch, ConstView x,
                          std::unique_ptr<FeedForwardState>& state) const {
   auto own = std::make_unique<MoeState>();
-  own->input = x;
   router_.forward(ctx, weights.dense[0], batch, x, own->router);
-  const Routing& routing = own->router.routing;
-  own->passage = exchange_.begin(ctx, routing.indices, routing.weights, spec_.experts);
-  own->passage->initiate_dispatch(x);
+  initiate_dispatch(ctx, x, *own);
   router_.account(ctx, batch, own->router);  // while the tokens travel
   own->expert_input = &own->passage->complete_dispatch();
   own->passage->initiate_combine(experts_forward(ctx, expert_views(weights), *own->expert_input, own->experts));
   Tensor y = own->passage->complete_combine();
   state = std::move(own);
   return y;
+}
+
+void MoeLayer::initiate_dispatch(const LayerContext& ctx, ConstView x, MoeState& state) const {
+  state.input = x;
+  const Routing& routing = state.router.routing;
+  state.passage = exchange_.begin(ctx, routing.indices, routing.weights, spec_.experts);
+  state.passage->initiate_dispatch(x);
+}
+
+void MoeLayer::forget(FeedForwardState& state) const {
+  auto& own = static_cast<MoeState&>(state);
+  own.experts = ExpertState();
+  own.expert_input = nullptr;
+  own.passage.reset();
+  own.input = ConstView();
+}
+
+void MoeLayer::recompute(const LayerContext& ctx, const FeedForwardViews& weights, ConstView x,
+                         FeedForwardState& state) const {
+  auto& own = static_cast<MoeState&>(state);
+  initiate_dispatch(ctx, x, own);
+  own.expert_input = &own.passage->complete_dispatch();
+  experts_recompute(ctx, expert_views(weights), *own.expert_input, own.experts);
 }
 
 Tensor MoeLayer::backward_input(const LayerContext& ctx, const FeedForwardViews& weights, ConstView output_gradient,

@@ -6,16 +6,18 @@
 #include <utility>
 
 namespace moesaic {
-namespace {
 
 /// Members are destroyed in reverse: what reads a tensor stands below it.
-struct TransformerState : BlockState {
-  Tensor input, attention_input;      ///< [tokens, hidden], before and after the norm
-  Tensor middle, feed_forward_input;  ///< the same of the second half
+struct TransformerBlock::State : BlockState {
+  Recompute recompute = Recompute::none;  ///< what forward has forgotten
+  Tensor input, attention_input;          ///< [tokens, hidden], before and after the norm
+  Tensor middle, feed_forward_input;      ///< the same of the second half
   RmsNormState attention_norm, feed_forward_norm;
   AttentionState attention;
   std::unique_ptr<FeedForwardState> feed_forward;
 };
+
+namespace {
 
 std::string path_of(std::int64_t index) { return "blocks/" + std::to_string(index); }
 
@@ -78,29 +80,55 @@ TransformerBlock::Parts TransformerBlock::parts_of(const BlockViews& views) cons
 Tensor TransformerBlock::forward(const LayerContext& ctx, const BlockViews& weights, const MicroBatch& batch,
                                  Tensor hidden, std::unique_ptr<BlockState>& state) const {
   const Parts parts = parts_of(weights);
-  const Extents extents = hidden.view().extents();
-  auto own = std::make_unique<TransformerState>();
-
-  // middle = x + attention(norm(x))
+  auto own = std::make_unique<State>();
   own->input = std::move(hidden);
-  own->attention_input = ctx.activation(extents);
-  norm_.forward(ctx, parts.attention_norm, own->input, own->attention_input, own->attention_norm);
-  own->middle = attention_.forward(ctx, parts.attention, batch, rotary_, own->attention_input, own->attention);
-  ctx.ops->accumulate(ctx.on, own->input, own->middle);
+  attend(ctx, parts, batch, *own);
 
   // y = middle + feed_forward(norm(middle))
-  own->feed_forward_input = ctx.activation(extents);
-  norm_.forward(ctx, parts.feed_forward_norm, own->middle, own->feed_forward_input, own->feed_forward_norm);
   Tensor y = feed_forward_->forward(ctx, parts.feed_forward, batch, own->feed_forward_input, own->feed_forward);
   ctx.ops->accumulate(ctx.on, own->middle, y);
+  forget(ctx.recompute, *own);
   state = std::move(own);
   return y;
+}
+
+/// From state.input to state.feed_forward_input: middle = x + attention(norm(x)), and its norm.
+void TransformerBlock::attend(const LayerContext& ctx, const Parts& parts, const MicroBatch& batch,
+                              State& state) const {
+  const Extents extents = state.input.view().extents();
+  state.attention_input = ctx.activation(extents);
+  norm_.forward(ctx, parts.attention_norm, state.input, state.attention_input, state.attention_norm);
+  state.middle = attention_.forward(ctx, parts.attention, batch, rotary_, state.attention_input, state.attention);
+  ctx.ops->accumulate(ctx.on, state.input, state.middle);
+
+  state.feed_forward_input = ctx.activation(extents);
+  norm_.forward(ctx, parts.feed_forward_norm, state.middle, state.feed_forward_input, state.feed_forward_norm);
+}
+
+void TransformerBlock::forget(Recompute recompute, State& state) const {
+  state.recompute = recompute;
+  if (recompute == Recompute::none) return;
+  feed_forward_->forget(*state.feed_forward);
+  if (recompute == Recompute::selective) return;
+  state.attention = AttentionState();
+  state.attention_norm = RmsNormState();
+  state.feed_forward_norm = RmsNormState();
+  for (Tensor* tensor : {&state.attention_input, &state.middle, &state.feed_forward_input}) tensor->reset();
+}
+
+/// Runs again what forget made necessary. The block's output is not computed: nothing of backward reads it.
+void TransformerBlock::restore(const LayerContext& ctx, const Parts& parts, const MicroBatch& batch,
+                               State& state) const {
+  if (state.recompute == Recompute::none) return;
+  if (state.recompute == Recompute::block) attend(ctx, parts, batch, state);
+  feed_forward_->recompute(ctx, parts.feed_forward, state.feed_forward_input, *state.feed_forward);
 }
 
 Tensor TransformerBlock::backward_input(const LayerContext& ctx, const BlockViews& weights, const MicroBatch& batch,
                                         BlockState& state, Tensor output_gradient) const {
   const Parts parts = parts_of(weights);
-  auto& own = static_cast<TransformerState&>(state);
+  auto& own = static_cast<State&>(state);
+  restore(ctx, parts, batch, own);
   Tensor gradient = std::move(output_gradient);  // of the residual stream: both halves add to it in place
 
   Tensor inner = feed_forward_->backward_input(ctx, parts.feed_forward, gradient, *own.feed_forward);
@@ -117,7 +145,7 @@ Tensor TransformerBlock::backward_input(const LayerContext& ctx, const BlockView
 void TransformerBlock::backward_weight(const LayerContext& ctx, const MicroBatch&, BlockState& state,
                                        const BlockViews& gradients) const {
   const Parts parts = parts_of(gradients);
-  auto& own = static_cast<TransformerState&>(state);
+  auto& own = static_cast<State&>(state);
   feed_forward_->backward_weight(ctx, *own.feed_forward, parts.feed_forward);
   own.feed_forward.reset();
   own.feed_forward_input.reset();

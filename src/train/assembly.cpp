@@ -130,8 +130,11 @@ StageBlocks blocks_of(const Model& model, const Inputs& inputs, int rank) {
   return stage;
 }
 
-LayerContext host_context(Arena& arena) {
-  return {.ops = &operators(DeviceKind::cpu), .on = {.stream = host_stream, .arena = &arena}, .type = DType::f32};
+LayerContext host_context(Arena& arena, Recompute recompute) {
+  return {.ops = &operators(DeviceKind::cpu),
+          .on = {.stream = host_stream, .arena = &arena},
+          .type = DType::f32,
+          .recompute = recompute};
 }
 
 }  // namespace
@@ -158,14 +161,15 @@ void check_starting_weights(const RunSettings& settings, const Inputs& inputs, b
   Arena arena(host_memory());
   LocalSequences sequences;
   LocalExperts experts;
-  Model model(inputs.spec, 1, sequences, experts, nullptr, host_context(arena));
+  Model model(inputs.spec, 1, sequences, experts, nullptr, host_context(arena, settings.recompute));
   const bool with_moments = training && !resumed.empty();
   check_checkpoint(resumed.empty() ? settings.init : resumed,
                    expected_state(model, with_moments ? std::optional(settings.optimizer.moments) : std::nullopt));
 }
 
 Assembly::Assembly(const RunSettings& settings, const Inputs& inputs, const MpiSession& session)
-    : communicators(make_communicators(inputs.grid, MPI_COMM_WORLD, arena)), context(host_context(arena)),
+    : communicators(make_communicators(inputs.grid, MPI_COMM_WORLD, arena)),
+      context(host_context(arena, settings.recompute)),
       sequences(make_sequence_exchange(*communicators.context, settings.context_exchange)),
       experts(make_expert_exchange(*communicators.expert)),
       statistics(ranks_that_share(settings.auxiliary_scope, communicators)),

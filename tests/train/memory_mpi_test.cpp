@@ -64,6 +64,23 @@ TEST_P(Memory, AStepHoldsOneNthOfTheStateAndTwoGatheredBlocks) {
   }
 }
 
+std::int64_t activations_peak(RunSettings run, Recompute recompute) {
+  run.recompute = recompute;
+  StepRunner ranks(run);
+  ranks.step();
+  return ranks.assembly.arena.peak(Label::activations);
+}
+
+TEST_P(Memory, RecomputeLowersThePeakOfActivations) {
+  for (int expert : expert_axes()) {
+    RunSettings run = settings();
+    run.grid.expert = expert;
+    const std::int64_t selective = activations_peak(run, Recompute::selective);
+    EXPECT_LT(activations_peak(run, Recompute::block), selective) << "expert " << expert;
+    EXPECT_LT(selective, activations_peak(run, Recompute::none)) << "expert " << expert;
+  }
+}
+
 TEST_P(Memory, NothingOfAStepStays) {
   for (int expert : expert_axes()) {
     RunSettings run = settings();

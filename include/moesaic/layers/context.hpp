@@ -1,14 +1,16 @@
 #pragma once
-/// What every layer is handed: operators, where to run them, where memory comes from.
+/// What every layer is handed: operators, where to run them, where memory comes from, and what to keep in it.
 
 #include "moesaic/kernels/operators.hpp"
+#include "moesaic/layers/recompute.hpp"
 
 namespace moesaic {
 
 struct LayerContext {
   const Operators* ops = nullptr;
-  OperatorContext on;       ///< first argument of every operator
-  DType type = DType::f32;  ///< storage of weights and activations
+  OperatorContext on;                     ///< first argument of every operator
+  DType type = DType::f32;                ///< storage of weights and activations
+  Recompute recompute = Recompute::none;  ///< what transformer blocks do not keep
 
   DType accumulator() const { return accumulator_of(type); }
   /// Memory that lives from forward to backward.

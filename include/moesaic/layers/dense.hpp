@@ -17,6 +17,9 @@ class DenseFeedForward : public FeedForward {
 
   Tensor forward(const LayerContext&, const FeedForwardViews& weights, const MicroBatch&, ConstView x,
                  std::unique_ptr<FeedForwardState>& state) const override;
+  void forget(FeedForwardState& state) const override;
+  void recompute(const LayerContext&, const FeedForwardViews& weights, ConstView x,
+                 FeedForwardState& state) const override;
   Tensor backward_input(const LayerContext&, const FeedForwardViews& weights, ConstView output_gradient,
                         FeedForwardState& state) const override;
   void backward_weight(const LayerContext&, FeedForwardState& state, const FeedForwardViews& gradients) const override;

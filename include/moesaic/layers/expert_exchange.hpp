@@ -21,7 +21,8 @@ struct RoutedGradients {
   Tensor weights;  ///< accumulator type [tokens, top_k]
 };
 
-/// One micro-batch of one layer on its way: dispatch, combine, and both again for the gradients, in this order.
+/// One micro-batch of one layer on its way: dispatch, combine, and both again for the gradients, in this order. A passage
+/// that is made again for the backward alone leaves out the first combine.
 /// Each initiate starts an exchange and returns; the matching complete ends it. All ranks of an expert group
 /// must do the same in the same order.
 class ExpertPassage {

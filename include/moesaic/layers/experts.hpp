@@ -31,6 +31,9 @@ struct ExpertGradients {
 /// [rows, hidden]: of each row the sum over its experts here of weight * expert(row), in the order of its slots.
 Tensor experts_forward(const LayerContext&, const ExpertViews& weights, const ExpertInput& input, ExpertState& state);
 
+/// experts_forward without the sum: sets `state` alone.
+void experts_recompute(const LayerContext&, const ExpertViews& weights, const ExpertInput& input, ExpertState& state);
+
 /// output_gradient: [rows, hidden].
 ExpertGradients experts_backward_input(const LayerContext&, const ExpertViews& weights, const ExpertInput& input,
                                        ConstView output_gradient, ExpertState& state);

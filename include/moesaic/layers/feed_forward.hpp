@@ -34,6 +34,14 @@ class FeedForward {
   virtual Tensor forward(const LayerContext&, const FeedForwardViews& weights, const MicroBatch&, ConstView x,
                          std::unique_ptr<FeedForwardState>& state) const = 0;
 
+  /// Frees what forward left in `state`, but for what may not come out differently a second time (a routing).
+  virtual void forget(FeedForwardState& state) const = 0;
+
+  /// Brings back what was forgotten, before backward_input. x: the same values as in forward, must stay alive until
+  /// backward_weight. Runs the exchanges that this needs again; counts nothing.
+  virtual void recompute(const LayerContext&, const FeedForwardViews& weights, ConstView x,
+                         FeedForwardState& state) const = 0;
+
   /// The gradient of x. output_gradient is free again when this returns.
   virtual Tensor backward_input(const LayerContext&, const FeedForwardViews& weights, ConstView output_gradient,
                                 FeedForwardState& state) const = 0;

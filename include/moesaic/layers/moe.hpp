@@ -34,11 +34,17 @@ class MoeLayer : public FeedForward {
 
   Tensor forward(const LayerContext&, const FeedForwardViews& weights, const MicroBatch&, ConstView x,
                  std::unique_ptr<FeedForwardState>& state) const override;
+  void forget(FeedForwardState& state) const override;
+  void recompute(const LayerContext&, const FeedForwardViews& weights, ConstView x,
+                 FeedForwardState& state) const override;
   Tensor backward_input(const LayerContext&, const FeedForwardViews& weights, ConstView output_gradient,
                         FeedForwardState& state) const override;
   void backward_weight(const LayerContext&, FeedForwardState& state, const FeedForwardViews& gradients) const override;
 
  private:
+  /// Sends x on its way along the routing in `state`.
+  void initiate_dispatch(const LayerContext&, ConstView x, MoeState& state) const;
+
   MoeSpec spec_;
   std::string prefix_;
   ExpertExchange& exchange_;

@@ -11,7 +11,8 @@ namespace moesaic {
 
 /// middle = x + attention(norm(x)), y = middle + feed_forward(norm(middle)).
 /// Unit "blocks/<i>" with the norm, the attention's parameters, the second norm and the feed-forward's; a sparse block
-/// has a second unit, "blocks/<i>/experts".
+/// has a second unit, "blocks/<i>/experts". What LayerContext::recompute says is not kept by forward but computed again at
+/// the beginning of backward_input (Chen et al. 2016, arXiv 1604.06174), from where it stays until backward_weight.
 class TransformerBlock : public ModelBlock {
  public:
   /// Dense. `rotary` and `sequences` must outlive the block.
@@ -31,6 +32,7 @@ class TransformerBlock : public ModelBlock {
                        const BlockViews& gradients) const override;
 
  private:
+  struct State;
   /// The block's views by layer.
   struct Parts {
     View attention_norm, feed_forward_norm;
@@ -41,6 +43,9 @@ class TransformerBlock : public ModelBlock {
   TransformerBlock(std::int64_t index, const AttentionSpec& attention, double norm_eps, const RotaryTable& rotary,
                    SequenceExchange& sequences, std::unique_ptr<FeedForward> feed_forward);
   Parts parts_of(const BlockViews& views) const;
+  void attend(const LayerContext&, const Parts&, const MicroBatch&, State& state) const;
+  void forget(Recompute recompute, State& state) const;
+  void restore(const LayerContext&, const Parts&, const MicroBatch&, State& state) const;
 
   RmsNorm norm_;
   Attention attention_;

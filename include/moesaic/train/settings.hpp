@@ -9,6 +9,7 @@
 #include "moesaic/data/source.hpp"
 #include "moesaic/grid/process_grid.hpp"
 #include "moesaic/layers/moe.hpp"
+#include "moesaic/layers/recompute.hpp"
 #include "moesaic/models/model_spec.hpp"
 #include "moesaic/optim/settings.hpp"
 #include "moesaic/parallel/context_parallel.hpp"
@@ -47,7 +48,8 @@ struct RunSettings {
   std::int64_t global_batch = 0;  ///< sequences
   std::int64_t micro_batch = 1;   ///< sequences
   Precision precision = Precision::automatic;
-  bool reduce_every_micro_batch = true;  ///< train.reduce: after each micro-batch, or once a step
+  Recompute recompute = Recompute::none;  ///< train.recompute
+  bool reduce_every_micro_batch = true;   ///< train.reduce: after each micro-batch, or once a step
   // [optimizer]
   OptimizerSettings optimizer;
   // [moe]
