@@ -12,6 +12,7 @@ lab_missing() {
   for tool in slurmctld slurmd munged sbatch scontrol mpirun; do
     command -v "$tool" >/dev/null || { echo "no $tool (Debian: slurm-wlm, munge, openmpi-bin)"; return; }
   done
+  [ -n "$(ls -A /sys/fs/cgroup 2>/dev/null)" ] || { echo "nothing is mounted on /sys/fs/cgroup (slurmd wants it)"; return; }
   unshare --uts --ipc --mount true 2>/dev/null || echo "no namespaces (a container without CAP_SYS_ADMIN?)"
 }
 
