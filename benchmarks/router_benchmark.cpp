@@ -54,7 +54,7 @@ void router_statistics(benchmark::State& state) {
   std::vector<std::int64_t> counts(static_cast<std::size_t>(routing.experts));
   std::vector<float> sums(counts.size());
   for (auto _ : state) {
-    reference::router_statistics({}, routing.matrix(routing.probabilities), routing.index_view(),
+    reference::router_statistics({}, RouterScores::softmax, routing.matrix(routing.probabilities), routing.index_view(),
                                  host_view(counts.data(), {1, routing.experts}),
                                  host_view(sums.data(), {1, routing.experts}));
   }

@@ -8,7 +8,7 @@ void forward(benchmark::State& state) {
   const std::int64_t rows = state.range(0), width = state.range(1);
   Operands operands;
   const Tensor gate_up = operands.floats({rows, 2 * width}), y = operands.floats({rows, width});
-  for (auto _ : state) reference::swiglu_forward(operands.context(), gate_up, y);
+  for (auto _ : state) reference::swiglu_forward(operands.context(), {}, gate_up, y);
   report_bytes(state, 4.0 * 3 * static_cast<double>(rows * width));
 }
 
@@ -17,7 +17,7 @@ void backward(benchmark::State& state) {
   Operands operands;
   const Tensor gate_up = operands.floats({rows, 2 * width}), dy = operands.floats({rows, width});
   const Tensor gradient = operands.floats({rows, 2 * width});
-  for (auto _ : state) reference::swiglu_backward(operands.context(), gate_up, dy, gradient);
+  for (auto _ : state) reference::swiglu_backward(operands.context(), {}, gate_up, dy, gradient);
   report_bytes(state, 4.0 * 5 * static_cast<double>(rows * width));
 }
 

@@ -1,8 +1,6 @@
 #include "moesaic/kernels/operators.hpp"
 
-#include <array>
-#include <string_view>
-#include <utility>
+#include "operator_list.hpp"
 
 namespace moesaic {
 namespace {
@@ -17,6 +15,12 @@ const Operators reference_operators{
     .attention_forward = reference::attention_forward,
     .attention_backward = reference::attention_backward,
     .attention_merge = reference::attention_merge,
+    .attention_sink = reference::attention_sink,
+    .attention_sink_backward = reference::attention_sink_backward,
+    .join_keys = reference::join_keys,
+    .join_keys_backward = reference::join_keys_backward,
+    .add_bias = reference::add_bias,
+    .bias_gradient = reference::bias_gradient,
     .swiglu_forward = reference::swiglu_forward,
     .swiglu_backward = reference::swiglu_backward,
     .router_forward = reference::router_forward,
@@ -37,6 +41,7 @@ const Operators reference_operators{
     .cross_entropy_backward = reference::cross_entropy_backward,
     .adamw = reference::adamw,
     .fill = reference::fill,
+    .fill_normal = reference::fill_normal,
     .copy = reference::copy,
     .accumulate = reference::accumulate,
     .scale = reference::scale,
@@ -47,57 +52,48 @@ const Operators reference_operators{
 const Operators cuda_operators{
 #ifdef MOESAIC_CUDA
     .gemm = cuda::gemm,
+    .grouped_gemm = cuda::grouped_gemm,
+    .grouped_gemm_weight_gradient = cuda::grouped_gemm_weight_gradient,
     .rms_norm_forward = cuda::rms_norm_forward,
     .rms_norm_backward = cuda::rms_norm_backward,
+    .rotary = cuda::rotary,
+    .attention_forward = cuda::attention_forward,
+    .attention_backward = cuda::attention_backward,
+    .attention_merge = cuda::attention_merge,
+    .attention_sink = cuda::attention_sink,
+    .attention_sink_backward = cuda::attention_sink_backward,
+    .join_keys = cuda::join_keys,
+    .join_keys_backward = cuda::join_keys_backward,
+    .add_bias = cuda::add_bias,
+    .bias_gradient = cuda::bias_gradient,
+    .swiglu_forward = cuda::swiglu_forward,
+    .swiglu_backward = cuda::swiglu_backward,
+    .router_forward = cuda::router_forward,
+    .router_backward = cuda::router_backward,
+    .router_statistics = cuda::router_statistics,
+    .balance_loss = cuda::balance_loss,
+    .balanced_routing = cuda::balanced_routing,
+    .sort_by_key = cuda::sort_by_key,
+    .gather_rows = cuda::gather_rows,
+    .combine_rows = cuda::combine_rows,
+    .combine_rows_backward = cuda::combine_rows_backward,
+    .dispatch_destinations = cuda::dispatch_destinations,
+    .dispatch_routing = cuda::dispatch_routing,
+    .dispatch_weights_gradient = cuda::dispatch_weights_gradient,
+    .embedding_forward = cuda::embedding_forward,
+    .embedding_backward = cuda::embedding_backward,
+    .cross_entropy_forward = cuda::cross_entropy_forward,
+    .cross_entropy_backward = cuda::cross_entropy_backward,
     .adamw = cuda::adamw,
+    .fill = cuda::fill,
+    .fill_normal = cuda::fill_normal,
+    .copy = cuda::copy,
+    .accumulate = cuda::accumulate,
+    .scale = cuda::scale,
+    .sum_of_squares = cuda::sum_of_squares,
+    .sum = cuda::sum,
 #endif
 };
-
-using NamedOperator = std::pair<std::string_view, bool>;
-
-/// Every operator's name and whether the table has it.
-auto availability(const Operators& table) {
-  return std::array{
-      NamedOperator{"gemm", table.gemm},
-      NamedOperator{"grouped_gemm", table.grouped_gemm},
-      NamedOperator{"grouped_gemm_weight_gradient", table.grouped_gemm_weight_gradient},
-      NamedOperator{"rms_norm_forward", table.rms_norm_forward},
-      NamedOperator{"rms_norm_backward", table.rms_norm_backward},
-      NamedOperator{"rotary", table.rotary},
-      NamedOperator{"attention_forward", table.attention_forward},
-      NamedOperator{"attention_backward", table.attention_backward},
-      NamedOperator{"attention_merge", table.attention_merge},
-      NamedOperator{"swiglu_forward", table.swiglu_forward},
-      NamedOperator{"swiglu_backward", table.swiglu_backward},
-      NamedOperator{"router_forward", table.router_forward},
-      NamedOperator{"router_backward", table.router_backward},
-      NamedOperator{"router_statistics", table.router_statistics},
-      NamedOperator{"balance_loss", table.balance_loss},
-      NamedOperator{"balanced_routing", table.balanced_routing},
-      NamedOperator{"sort_by_key", table.sort_by_key},
-      NamedOperator{"gather_rows", table.gather_rows},
-      NamedOperator{"combine_rows", table.combine_rows},
-      NamedOperator{"combine_rows_backward", table.combine_rows_backward},
-      NamedOperator{"dispatch_destinations", table.dispatch_destinations},
-      NamedOperator{"dispatch_routing", table.dispatch_routing},
-      NamedOperator{"dispatch_weights_gradient", table.dispatch_weights_gradient},
-      NamedOperator{"embedding_forward", table.embedding_forward},
-      NamedOperator{"embedding_backward", table.embedding_backward},
-      NamedOperator{"cross_entropy_forward", table.cross_entropy_forward},
-      NamedOperator{"cross_entropy_backward", table.cross_entropy_backward},
-      NamedOperator{"adamw", table.adamw},
-      NamedOperator{"fill", table.fill},
-      NamedOperator{"copy", table.copy},
-      NamedOperator{"accumulate", table.accumulate},
-      NamedOperator{"scale", table.scale},
-      NamedOperator{"sum_of_squares", table.sum_of_squares},
-      NamedOperator{"sum", table.sum},
-  };
-}
-
-constexpr std::size_t num_operators = sizeof(Operators) / sizeof(void (*)());
-static_assert(std::tuple_size_v<decltype(availability(Operators{}))> == num_operators,
-              "an operator was added to the table and not to its list of names");
 
 }  // namespace
 
@@ -107,11 +103,11 @@ const Operators& operators(DeviceKind device) {
 
 std::string missing_operators(DeviceKind device) {
   std::string names;
-  for (const auto& [name, available] : availability(operators(device))) {
-    if (available) continue;
+  for_each_operator([&](const auto& named) {
+    if (operators(device).*named.member != nullptr) return;
     if (!names.empty()) names += ", ";
-    names += name;
-  }
+    names += named.name;
+  });
   return names;
 }
 

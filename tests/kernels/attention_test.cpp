@@ -42,7 +42,9 @@ struct Attention {
   }
 
   bool visible(std::int64_t b, std::int64_t i, std::int64_t j) const {
-    if (mask.causal && j > i + mask.offset.value_or(s.keys - s.queries)) return false;
+    const std::int64_t position = i + mask.offset.value_or(s.keys - s.queries);
+    if (mask.causal && j > position) return false;
+    if (mask.window > 0 && position - j >= mask.window) return false;
     return mask.query_documents.absent() ||
            element(mask.query_documents, b * s.queries + i) == element(mask.key_documents, b * s.keys + j);
   }
@@ -158,6 +160,66 @@ TEST(Attention, TheOffsetPlacesQueriesAmongKeys) {
     attention.forward();
     attention.check(1e-13);
   }
+}
+
+TEST(Attention, AWindowSeesTheLastKeysOnly) {
+  for (const std::int64_t window : {1, 2, 5, 100}) {
+    for (const bool causal : {true, false}) {
+      Attention attention(DType::f64, {2, 6, 8, 4, 2, 3, 2});
+      attention.mask.causal = causal;
+      attention.mask.window = window;
+      attention.check_gradients();
+      attention.forward();
+      attention.check(1e-13);
+    }
+  }
+}
+
+TEST(Attention, WindowsOfAllSizesAcrossBlocks) {
+  HostTensor documents(DType::i32, {1, 400});
+  for (std::int64_t i = 0; i < 400; ++i) set_element(documents, i, i < 130 ? 3 : i < 300 ? 4 : 9);
+  for (const std::int64_t window : {1, 63, 64, 128, 129, 200, 399}) {
+    for (const bool cut : {false, true}) {
+      Attention exact(DType::f64, {1, 400, 400, 2, 1, 4, 4}), single(DType::f32, {1, 400, 400, 2, 1, 4, 4});
+      for (Attention* attention : {&exact, &single}) {
+        attention->mask.window = window;
+        if (cut) attention->set_documents(documents, documents);
+        attention->forward();
+        attention->backward();
+      }
+      exact.check(1e-12);
+      single.check(2e-5);
+      EXPECT_LT(max_difference(single.dq, exact.dq), 1e-4);
+      EXPECT_LT(max_difference(single.dk, exact.dk), 1e-4);
+      EXPECT_LT(max_difference(single.dv, exact.dv), 1e-4);
+    }
+  }
+}
+
+TEST(Attention, AWindowGoesWithTheOffset) {
+  for (const std::int64_t offset :
+       {-3, 0, 2, 6, 11, 30}) {  // before, among and so far behind the keys that none is seen
+    Attention attention(DType::f64, {2, 5, 7, 2, 1, 3, 3});
+    attention.mask.offset = offset;
+    attention.mask.window = 4;
+    attention.check_gradients();
+    attention.forward();
+    attention.check(1e-13);
+  }
+}
+
+// A product with weights of zero would still make NaN of them.
+TEST(Attention, WhatLiesOutsideTheWindowIsNotRead) {
+  Attention attention(DType::f32, {1, 300, 300, 2, 1, 4, 4});
+  attention.mask.offset = 400;
+  attention.mask.window = 150;
+  for (HostTensor* x : {&attention.k, &attention.v}) poison(x->view().slice(1, 0, 251));
+  attention.forward();
+  attention.backward();
+  EXPECT_FALSE(std::isnan(inner_product(attention.dout, attention.out)));
+  EXPECT_FALSE(std::isnan(inner_product(attention.q, attention.dq)));
+  for (std::int64_t i = 0; i < 251 * 4; ++i) ASSERT_EQ(element(attention.dv, i), 0);
+  EXPECT_NE(element(attention.dv, 251 * 4), 0);
 }
 
 TEST(Attention, DocumentsSeeOnlyThemselves) {

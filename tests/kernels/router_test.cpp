@@ -56,6 +56,53 @@ TEST(Router, BiasSelectsButDoesNotWeigh) {
   expect_near(routing.weights, {0.1, 0.4});
 }
 
+/// Logits whose sigmoid is `scores`.
+HostTensor logits_of(const std::vector<double>& scores) {
+  std::vector<double> logits;
+  for (const double s : scores) logits.push_back(std::log(s / (1 - s)));
+  return make_tensor(DType::f64, {1, static_cast<std::int64_t>(scores.size())}, logits);
+}
+
+TEST(Router, SigmoidScoresEachExpertAlone) {
+  RouterOptions options{.top_k = 2, .renormalise = false, .scores = RouterScores::sigmoid, .scale = 2.5};
+  const HostTensor logits = logits_of({0.5, 0.2, 0.75, 0.25});
+  const Routing plain = route(options, logits);
+  expect_near(plain.probabilities, {0.5, 0.2, 0.75, 0.25});
+  EXPECT_EQ(elements(plain.indices), (std::vector<double>{2, 0}));
+  expect_near(plain.weights, {2.5 * 0.75, 2.5 * 0.5});
+  options.renormalise = true;
+  expect_near(route(options, logits).weights, {2.5 * 0.6, 2.5 * 0.4});
+}
+
+// Groups of two with sums 1.0, 1.2, 1.05 and 0.4: the best expert of all is in none of the best two.
+TEST(Router, ChoosesWithinTheGroupsWhoseTwoBestAreLargest) {
+  const HostTensor logits = logits_of({0.9, 0.1, 0.6, 0.6, 0.5, 0.55, 0.2, 0.2});
+  RouterOptions options{.top_k = 3, .scores = RouterScores::sigmoid, .groups = 4, .top_groups = 2};
+  EXPECT_EQ(elements(route(options, logits).indices), (std::vector<double>{2, 3, 5}));
+  const HostTensor bias = make_tensor(DType::f64, {8}, {0, 0, 0, 0, 0, 0, 0, 0.9});  // the last group: 1.3
+  EXPECT_EQ(elements(route(options, logits, bias).indices), (std::vector<double>{7, 2, 3}));
+  options.top_groups = 4;
+  EXPECT_EQ(elements(route(options, logits).indices), (std::vector<double>{0, 2, 3}));
+  options.groups = options.top_groups = 8;  // one expert each
+  EXPECT_EQ(elements(route(options, logits).indices), (std::vector<double>{0, 2, 3}));
+}
+
+// Sums 1.2, 1.1 and 1.5 of the two best of three; a third expert does not count. Equal groups: the lower index.
+TEST(Router, AGroupIsItsTwoBest) {
+  const RouterOptions options{.top_k = 2, .scores = RouterScores::sigmoid, .groups = 3, .top_groups = 1};
+  const HostTensor logits = logits_of({0.6, 0.59, 0.6, 0.55, 0.55, 0.54, 0.7, 0.01, 0.8});
+  EXPECT_EQ(elements(route(options, logits).indices), (std::vector<double>{8, 6}));
+  const HostTensor equal = logits_of({0.1, 0.2, 0.1, 0.2, 0.1, 0.1, 0.2, 0.1, 0.1});
+  EXPECT_EQ(elements(route(options, equal).indices), (std::vector<double>{1, 0}));
+}
+
+TEST(Router, NotANumberKeepsIndicesWithinTheGroups) {
+  HostTensor logits = random_tensor(DType::f32, {3, 12}, 3);
+  for (std::int64_t e = 0; e < 12; ++e) logits.data<float>()[e] = std::numeric_limits<float>::quiet_NaN();
+  const Routing routing = route({.top_k = 4, .scores = RouterScores::sigmoid, .groups = 4, .top_groups = 2}, logits);
+  EXPECT_EQ(elements(routing.indices.view().rows(0, 1)), (std::vector<double>{0, 1, 2, 3}));
+}
+
 TEST(Router, EqualProbabilitiesTakeTheLowerIndexFirst) {
   const Routing all = route({.top_k = 3}, make_tensor(DType::f32, {1, 5}, {1, 1, 1, 1, 1}));
   EXPECT_EQ(elements(all.indices), (std::vector<double>{0, 1, 2}));
@@ -110,19 +157,27 @@ TEST(Router, NotANumberKeepsIndicesWithinRange) {
   EXPECT_TRUE(std::isnan(element(routing.probabilities, 0))) << "what is wrong stays visible";
 }
 
-/// Loss <weights, w> + <balance of the token's group, probabilities>; the choice of experts stays as it is for small steps.
-void check_gradient(bool renormalise, bool balanced, std::int64_t tokens, std::int64_t experts, std::int64_t top_k) {
-  const RouterOptions options{.top_k = top_k, .renormalise = renormalise};
+/// What the balancing loss sees of probability `i` of [tokens, experts]: for sigmoid its share of the token's scores.
+double share_of(const RouterOptions& options, ConstView probabilities, std::int64_t i) {
+  if (options.scores == RouterScores::softmax) return element(probabilities, i);
+  const std::int64_t experts = probabilities.extent(1), first = i / experts * experts;
+  double sum = 0;
+  for (std::int64_t e = 0; e < experts; ++e) sum += element(probabilities, first + e);
+  return element(probabilities, i) / sum;
+}
+
+/// Loss <weights, w> + <balance of the token's group, shares>; the choice of experts stays as it is for small steps.
+void check_gradient(const RouterOptions& options, bool balanced, std::int64_t tokens, std::int64_t experts) {
   HostTensor logits = random_tensor(DType::f64, {tokens, experts}, 4, 2);
   const HostTensor bias = random_tensor(DType::f64, {experts}, 5, 0.25);
-  const HostTensor weights_gradient = random_tensor(DType::f64, {tokens, top_k}, 6);
+  const HostTensor weights_gradient = random_tensor(DType::f64, {tokens, options.top_k}, 6);
   const HostTensor balance = random_tensor(DType::f64, {2, experts}, 7);
   const auto loss = [&] {
     const Routing routing = route(options, logits, bias);
     double sum = inner_product(weights_gradient, routing.weights);
     for (std::int64_t i = 0; balanced && i < tokens * experts; ++i) {
       const std::int64_t group = i / experts / (tokens / 2);
-      sum += element(routing.probabilities, i) * element(balance, group * experts + i % experts);
+      sum += share_of(options, routing.probabilities, i) * element(balance, group * experts + i % experts);
     }
     return sum;
   };
@@ -135,13 +190,21 @@ void check_gradient(bool renormalise, bool balanced, std::int64_t tokens, std::i
 }
 
 TEST(RouterBackward, AgreesWithFiniteDifferences) {
-  for (const bool renormalise : {false, true}) {
-    for (const bool balanced : {false, true}) {
-      check_gradient(renormalise, balanced, 4, 11, 3);
-      check_gradient(renormalise, balanced, 2, 131, 8);
+  for (const RouterScores scores : {RouterScores::softmax, RouterScores::sigmoid}) {
+    for (const bool renormalise : {false, true}) {
+      for (const bool balanced : {false, true}) {
+        RouterOptions options{.top_k = 3, .renormalise = renormalise, .scores = scores};
+        check_gradient(options, balanced, 4, 11);
+        options.groups = 5;
+        options.top_groups = 2;
+        options.scale = 2.5;
+        check_gradient(options, balanced, 4, 20);
+        options = {.top_k = 8, .renormalise = renormalise, .scores = scores};
+        check_gradient(options, balanced, 2, 131);
+      }
     }
   }
-  check_gradient(false, true, 6, 3, 1);
+  check_gradient({.top_k = 1, .renormalise = false}, true, 6, 3);
 }
 
 TEST(RouterBackward, RenormalisedSingleExpertHasNoGradient) {
@@ -160,15 +223,26 @@ TEST(RouterStatistics, CountsAndSumsEachGroup) {
   HostTensor counts(DType::i64, {2, 2}), sums(DType::f64, {2, 2});
   poison(sums);
   assign(counts, {-7, -7, -7, -7});
-  reference::router_statistics(context, probabilities, indices, counts, sums);
+  reference::router_statistics(context, RouterScores::softmax, probabilities, indices, counts, sums);
   EXPECT_EQ(elements(counts), (std::vector<double>{1, 1, 2, 0}));
   EXPECT_EQ(elements(sums), (std::vector<double>{0.75, 1.25, 2, 0}));
+}
+
+// Sigmoid scores need not sum to 1: (0.5, 1.5) and (0.25, 0.25) count as (0.25, 0.75) and (0.5, 0.5).
+TEST(RouterStatistics, SigmoidScoresCountAsShares) {
+  const HostTensor scores = make_tensor(DType::f64, {2, 2}, {0.5, 1.5, 0.25, 0.25});
+  const HostTensor indices = make_tensor(DType::i32, {2, 1}, {1, 0});
+  HostTensor counts(DType::i64, {1, 2}), sums(DType::f64, {1, 2});
+  reference::router_statistics(context, RouterScores::sigmoid, scores, indices, counts, sums);
+  EXPECT_EQ(elements(counts), (std::vector<double>{1, 1}));
+  EXPECT_EQ(elements(sums), (std::vector<double>{0.75, 1.25}));
 }
 
 TEST(RouterStatistics, NoTokensCountNothing) {
   HostTensor counts = make_tensor(DType::i64, {1, 3}, {5, 5, 5}), sums(DType::f32, {1, 3});
   poison(sums);
-  reference::router_statistics(context, HostTensor(DType::f32, {0, 3}), HostTensor(DType::i32, {0, 2}), counts, sums);
+  reference::router_statistics(context, RouterScores::softmax, HostTensor(DType::f32, {0, 3}),
+                               HostTensor(DType::i32, {0, 2}), counts, sums);
   EXPECT_EQ(elements(counts), (std::vector<double>{0, 0, 0}));
   EXPECT_EQ(elements(sums), (std::vector<double>{0, 0, 0}));
 }
@@ -213,19 +287,21 @@ TEST(BalanceLoss, GradientAgreesWithFiniteDifferences) {
 }
 
 TEST(BalanceLoss, ReachesTheLogitsThroughTheRouter) {
-  const RouterOptions options{.top_k = 2, .renormalise = true};
-  HostTensor logits = random_tensor(DType::f64, {6, 5}, 10, 2), gradient(DType::f64, {6, 5});
-  HostTensor counts(DType::i64, {2, 5}), sums(DType::f64, {2, 5});
-  const auto run = [&] {
+  for (const RouterScores scores : {RouterScores::softmax, RouterScores::sigmoid}) {
+    const RouterOptions options{.top_k = 2, .scores = scores};
+    HostTensor logits = random_tensor(DType::f64, {6, 5}, 10, 2), gradient(DType::f64, {6, 5});
+    HostTensor counts(DType::i64, {2, 5}), sums(DType::f64, {2, 5});
+    const auto run = [&] {
+      const Routing routing = route(options, logits);
+      reference::router_statistics(context, scores, routing.probabilities, routing.indices, counts, sums);
+      return balance(counts, sums, 3, 2, 1);
+    };
+    const Balance result = run();
     const Routing routing = route(options, logits);
-    reference::router_statistics(context, routing.probabilities, routing.indices, counts, sums);
-    return balance(counts, sums, 3, 2, 1);
-  };
-  const Balance result = run();
-  const Routing routing = route(options, logits);
-  reference::router_backward(context, options, routing.probabilities, routing.indices, HostTensor(DType::f64, {6, 2}),
-                             result.gradient, gradient);
-  EXPECT_LT(max_gradient_error([&] { return element(run().loss, 0); }, logits, gradient), 1e-6);
+    reference::router_backward(context, options, routing.probabilities, routing.indices, HostTensor(DType::f64, {6, 2}),
+                               result.gradient, gradient);
+    EXPECT_LT(max_gradient_error([&] { return element(run().loss, 0); }, logits, gradient), 1e-6);
+  }
 }
 
 TEST(BalancedRouting, GoesRound) {

@@ -10,10 +10,12 @@
 namespace moesaic {
 
 /// Which keys a query sees. Causal: key position <= query position, where query i has position `offset` + i of the keys;
-/// left out, both end together (keys - queries). Documents (i32 [batch, length], absent: one document): equal values only.
+/// left out, both end together (keys - queries). Window (0: none): query position - key position < window. Documents
+/// (i32 [batch, length], absent: one document): equal values only.
 struct AttentionMask {
   bool causal = true;
   std::optional<std::int64_t> offset = std::nullopt;
+  std::int64_t window = 0;
   ConstView query_documents = {};
   ConstView key_documents = {};
 };
@@ -35,5 +37,10 @@ namespace reference {
 AttentionForward attention_forward;
 AttentionBackward attention_backward;
 }  // namespace reference
+
+namespace cuda {
+AttentionForward attention_forward;
+AttentionBackward attention_backward;
+}  // namespace cuda
 
 }  // namespace moesaic

@@ -15,6 +15,8 @@ namespace moesaic {
 struct OperatorContext {
   Stream stream;
   Arena* arena = nullptr;
+  /// Equal arguments give equal bits; false lets an operator (the backward of attention) be faster instead.
+  bool deterministic = true;
 };
 
 /// The type in which sums over elements of `type` are kept.

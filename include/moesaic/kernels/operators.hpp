@@ -4,11 +4,15 @@
 #include "moesaic/kernels/adamw.hpp"
 #include "moesaic/kernels/attention.hpp"
 #include "moesaic/kernels/attention_merge.hpp"
+#include "moesaic/kernels/attention_sink.hpp"
+#include "moesaic/kernels/bias.hpp"
 #include "moesaic/kernels/cross_entropy.hpp"
 #include "moesaic/kernels/dispatch.hpp"
 #include "moesaic/kernels/elementwise.hpp"
 #include "moesaic/kernels/embedding.hpp"
+#include "moesaic/kernels/fill_normal.hpp"
 #include "moesaic/kernels/gemm.hpp"
+#include "moesaic/kernels/joined_keys.hpp"
 #include "moesaic/kernels/permutation.hpp"
 #include "moesaic/kernels/rms_norm.hpp"
 #include "moesaic/kernels/rotary.hpp"
@@ -30,6 +34,12 @@ struct Operators {
   AttentionForward* attention_forward = nullptr;
   AttentionBackward* attention_backward = nullptr;
   AttentionMerge* attention_merge = nullptr;
+  AttentionSink* attention_sink = nullptr;
+  AttentionSinkBackward* attention_sink_backward = nullptr;
+  JoinKeys* join_keys = nullptr;
+  JoinKeysBackward* join_keys_backward = nullptr;
+  AddBias* add_bias = nullptr;
+  BiasGradient* bias_gradient = nullptr;
   SwigluForward* swiglu_forward = nullptr;
   SwigluBackward* swiglu_backward = nullptr;
   RouterForward* router_forward = nullptr;
@@ -50,6 +60,7 @@ struct Operators {
   CrossEntropyBackward* cross_entropy_backward = nullptr;
   Adamw* adamw = nullptr;
   Fill* fill = nullptr;
+  FillNormal* fill_normal = nullptr;
   Copy* copy = nullptr;
   Accumulate* accumulate = nullptr;
   Scale* scale = nullptr;

@@ -21,4 +21,8 @@ namespace reference {
 Rotary rotary;
 }
 
+namespace cuda {
+Rotary rotary;
+}  // namespace cuda
+
 }  // namespace moesaic

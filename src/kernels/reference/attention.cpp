@@ -51,7 +51,8 @@ template <class T> struct Matrix {
 class SequenceMask {
  public:
   SequenceMask(const AttentionMask& mask, const Shape& shape, std::int64_t sequence)
-      : causal_(mask.causal), diagonal_(mask.offset.value_or(shape.keys - shape.queries)), keys_(shape.keys) {
+      : causal_(mask.causal), diagonal_(mask.offset.value_or(shape.keys - shape.queries)), window_(mask.window),
+        keys_(shape.keys) {
     if (mask.query_documents.absent()) return;
     query_documents_ = mask.query_documents.data<std::int32_t>() + sequence * mask.query_documents.stride(0);
     key_documents_ = mask.key_documents.data<std::int32_t>() + sequence * mask.key_documents.stride(0);
@@ -65,6 +66,10 @@ class SequenceMask {
   std::int64_t causal_end(std::int64_t query) const {
     return causal_ ? std::clamp(query + diagonal_ + 1, std::int64_t{0}, keys_) : keys_;
   }
+  /// Keys before this one lie outside the query's window.
+  std::int64_t window_begin(std::int64_t query) const {
+    return window_ == 0 ? 0 : std::clamp(query + diagonal_ - window_ + 1, std::int64_t{0}, keys_);
+  }
   /// True when no document of the queries is one of the keys' (judged by their least and greatest numbers).
   bool documents_apart(Range queries, Range keys) const {
     if (!has_documents()) return false;
@@ -76,7 +81,7 @@ class SequenceMask {
 
  private:
   bool causal_;
-  std::int64_t diagonal_, keys_;
+  std::int64_t diagonal_, window_, keys_;
   const std::int32_t* query_documents_ = nullptr;
   const std::int32_t* key_documents_ = nullptr;
 };
@@ -84,7 +89,7 @@ class SequenceMask {
 /// Calls body(keys) for the blocks of keys of which the query tile may see some, in order.
 template <class Body> void for_visible_key_blocks(const SequenceMask& mask, Range queries, const Body& body) {
   const std::int64_t end = mask.causal_end(queries.end - 1);
-  for (std::int64_t begin = 0; begin < end; begin += key_block) {
+  for (std::int64_t begin = mask.window_begin(queries.begin); begin < end; begin += key_block) {
     const Range keys{begin, std::min(end, begin + key_block)};
     if (!mask.documents_apart(queries, keys)) body(keys);
   }
@@ -97,9 +102,11 @@ template <class T> void hide_keys(const SequenceMask& mask, Range queries, Range
     const std::int64_t query = queries.begin + row / group;
     T* score = scores + row * keys.size();
     const std::int64_t visible = std::clamp(mask.causal_end(query) - keys.begin, std::int64_t{0}, keys.size());
+    const std::int64_t outside = std::clamp(mask.window_begin(query) - keys.begin, std::int64_t{0}, visible);
+    std::fill(score, score + outside, hidden);
     std::fill(score + visible, score + keys.size(), hidden);
     if (!mask.has_documents()) continue;
-    for (std::int64_t j = 0; j < visible; ++j)
+    for (std::int64_t j = outside; j < visible; ++j)
       if (!mask.same_document(query, keys.begin + j)) score[j] = hidden;
   }
 }
