@@ -1,6 +1,7 @@
 #include "moesaic/layers/attention.hpp"
 
 #include "moesaic/layers/linear.hpp"
+#include "moesaic/layers/sequence_views.hpp"
 
 #include <cmath>
 #include <utility>
@@ -8,20 +9,20 @@
 namespace moesaic {
 namespace {
 
-enum : std::size_t { query_key_value, output, query_norm, key_norm };  // the order of parameters()
-
-/// [tokens, heads, width] as [sequences, length, heads, width].
-View by_sequence(View heads, const MicroBatch& batch) { return heads.split_first(batch.sequences, batch.length); }
+enum : std::size_t { query_key_value, output };  // the first of parameters()
+enum : std::size_t { query, key };               // of the norms
 
 /// [tokens, heads * width] as [sequences, length, heads, width].
 View by_sequence(View rows, const MicroBatch& batch, const AttentionSpec& spec) {
   return by_sequence(rows.split_last(spec.heads, spec.width), batch);
 }
 
-AttentionMask mask_of(const MicroBatch& batch) {
-  const bool cut = batch.parts > 1;
-  return {
-      .causal = true, .query_documents = batch.documents, .key_documents = cut ? batch.key_documents : batch.documents};
+void add_bias(const LayerContext& ctx, const View& bias, View rows) {
+  ctx.ops->add_bias(ctx.on, bias.reshape({1, bias.size()}), {}, rows);
+}
+
+void add_bias_gradient(const LayerContext& ctx, ConstView rows_gradient, const View& gradient) {
+  ctx.ops->bias_gradient(ctx.on, rows_gradient, {}, gradient.reshape({1, gradient.size()}));
 }
 
 double scale_of(const AttentionSpec& spec) { return 1 / std::sqrt(static_cast<double>(spec.width)); }
@@ -33,60 +34,93 @@ Attention::Attention(const AttentionSpec& spec, const std::string& prefix, Seque
   const std::int64_t fused = (spec.heads + 2 * spec.key_heads) * spec.width;
   parameters_ = {{prefix + "/query_key_value", {fused, spec.hidden}},
                  {prefix + "/output", {spec.hidden, spec.heads * spec.width}}};
-  if (!spec.head_norm) return;
-  parameters_.push_back({prefix + "/query_norm", {spec.width}, Initialisation::ones, false});
-  parameters_.push_back({prefix + "/key_norm", {spec.width}, Initialisation::ones, false});
+  norms_ = parameters_.size();
+  if (spec.head_norm)
+    for (const char* name : {"/query_norm", "/key_norm"})
+      parameters_.push_back({prefix + name, {spec.width}, Initialisation::ones, false});
+  bias_ = parameters_.size();
+  if (spec.bias) parameters_.push_back({prefix + "/query_key_value_bias", {fused}, Initialisation::zeros, false});
+  output_bias_ = parameters_.size();
+  if (spec.output_bias) parameters_.push_back({prefix + "/output_bias", {spec.hidden}, Initialisation::zeros, false});
+  sinks_ = parameters_.size();
+  if (spec.sinks) parameters_.push_back({prefix + "/sinks", {spec.heads}, Initialisation::normal, false});
 }
 
 Tensor Attention::forward(const LayerContext& ctx, std::span<const View> weights, const MicroBatch& batch,
-                          const RotaryTable& table, ConstView x, AttentionState& state) const {
+                          const RotaryTable& table, ConstView x, std::unique_ptr<SequenceMixerState>& state) const {
   const std::int64_t tokens = x.extent(0);
-  state.input = x;
-  state.query_key_value = ctx.activation({tokens, weights[query_key_value].extent(0)});
-  linear_forward(ctx, x, weights[query_key_value], state.query_key_value);
-  if (spec_.head_norm) normalise(ctx, weights, state);
-  const Heads heads = rotated_heads(state);
-  rotate(ctx, heads, batch, table, RotaryDirection::forward);
-
-  state.output = ctx.activation({tokens, spec_.heads * spec_.width});
-  state.log_sum_exp = ctx.activation(ctx.accumulator(), {batch.sequences, spec_.heads, batch.length});
-  sequences_.attention_forward(ctx, mask_of(batch), scale_of(spec_), by_sequence(heads.query, batch),
-                               by_sequence(heads.key, batch), by_sequence(heads.value, batch),
-                               by_sequence(state.output, batch, spec_), state.log_sum_exp);
+  auto own = std::make_unique<AttentionState>();
+  own->input = x;
+  const Heads heads = project(ctx, weights, batch, table, *own);
+  own->output = ctx.activation({tokens, spec_.heads * spec_.width});
+  own->log_sum_exp = ctx.activation(ctx.accumulator(), {batch.sequences, spec_.heads, batch.length});
+  const View attended = by_sequence(own->output, batch, spec_);
+  sequences_.attention_forward(ctx, mask_of(batch, spec_.window), scale_of(spec_), by_sequence(heads.query, batch),
+                               by_sequence(heads.key, batch), by_sequence(heads.value, batch), attended,
+                               own->log_sum_exp);
+  if (spec_.sinks) ctx.ops->attention_sink(ctx.on, weights[sinks_], attended, own->log_sum_exp);
   Tensor y = ctx.activation({tokens, spec_.hidden});
-  linear_forward(ctx, state.output, weights[output], y);
+  linear_forward(ctx, own->output, weights[output], y);
+  if (spec_.output_bias) add_bias(ctx, weights[output_bias_], y);
+  state = std::move(own);
   return y;
 }
 
 Tensor Attention::backward_input(const LayerContext& ctx, std::span<const View> weights, const MicroBatch& batch,
-                                 const RotaryTable& table, ConstView output_gradient, AttentionState& state) const {
-  state.output_gradient = kept_copy(ctx, output_gradient);
-  Tensor fused_gradient = ctx.activation(state.query_key_value.view().extents());
+                                 const RotaryTable& table, ConstView output_gradient, SequenceMixerState& state) const {
+  auto& own = static_cast<AttentionState&>(state);
+  own.output_gradient = kept_copy(ctx, output_gradient);
+  Tensor fused_gradient = ctx.activation(own.query_key_value.view().extents());
   const Heads gradients = heads_of(fused_gradient);
   {
-    Tensor gradient = ctx.workspace(state.output.view().extents());
+    Tensor gradient = ctx.workspace(own.output.view().extents());
     linear_backward_input(ctx, output_gradient, weights[output], 0, gradient);
-    attend_backward(ctx, batch, gradient, state, gradients);
+    if (spec_.sinks) differentiate_sinks(ctx, weights, batch, gradient, own);
+    attend_backward(ctx, batch, gradient, own, gradients);
   }
-  state.rotated.reset();
-  state.log_sum_exp.reset();
+  own.rotated.reset();
+  own.log_sum_exp.reset();
   rotate(ctx, gradients, batch, table, RotaryDirection::backward);
-  if (spec_.head_norm) normalise_backward(ctx, weights, gradients, state);
-  state.query_key_value = std::move(fused_gradient);
+  if (spec_.head_norm) normalise_backward(ctx, weights, gradients, own);
+  own.query_key_value = std::move(fused_gradient);
 
-  Tensor x_gradient = ctx.activation(state.input.extents());
-  linear_backward_input(ctx, state.query_key_value, weights[query_key_value], 0, x_gradient);
+  Tensor x_gradient = ctx.activation(own.input.extents());
+  linear_backward_input(ctx, own.query_key_value, weights[query_key_value], 0, x_gradient);
   return x_gradient;
 }
 
-void Attention::backward_weight(const LayerContext& ctx, AttentionState& state, std::span<const View> gradients) const {
-  linear_backward_weight(ctx, state.query_key_value, state.input, gradients[query_key_value]);
-  linear_backward_weight(ctx, state.output_gradient, state.output, gradients[output]);
+void Attention::backward_weight(const LayerContext& ctx, SequenceMixerState& state,
+                                std::span<const View> gradients) const {
+  auto& own = static_cast<AttentionState&>(state);
+  linear_backward_weight(ctx, own.query_key_value, own.input, gradients[query_key_value]);
+  linear_backward_weight(ctx, own.output_gradient, own.output, gradients[output]);
   if (spec_.head_norm) {
-    norm_.backward_weight(ctx, state.query_norm, gradients[query_norm]);
-    norm_.backward_weight(ctx, state.key_norm, gradients[key_norm]);
+    norm_.backward_weight(ctx, own.query_norm, gradients[norms_ + query]);
+    norm_.backward_weight(ctx, own.key_norm, gradients[norms_ + key]);
   }
-  state = AttentionState();
+  if (spec_.bias) add_bias_gradient(ctx, own.query_key_value, gradients[bias_]);
+  if (spec_.output_bias) add_bias_gradient(ctx, own.output_gradient, gradients[output_bias_]);
+  if (spec_.sinks) ctx.ops->accumulate(ctx.on, own.sinks_gradient, gradients[sinks_]);
+  own = AttentionState();
+}
+
+Attention::Heads Attention::project(const LayerContext& ctx, std::span<const View> weights, const MicroBatch& batch,
+                                    const RotaryTable& table, AttentionState& state) const {
+  state.query_key_value = ctx.activation({state.input.extent(0), weights[query_key_value].extent(0)});
+  linear_forward(ctx, state.input, weights[query_key_value], state.query_key_value);
+  if (spec_.bias) add_bias(ctx, weights[bias_], state.query_key_value);
+  if (spec_.head_norm) normalise(ctx, weights, state);
+  const Heads heads = rotated_heads(state);
+  rotate(ctx, heads, batch, table, RotaryDirection::forward);
+  return heads;
+}
+
+void Attention::differentiate_sinks(const LayerContext& ctx, std::span<const View> weights, const MicroBatch& batch,
+                                    View gradient, AttentionState& state) const {
+  state.sinks_gradient = ctx.activation(ctx.accumulator(), {spec_.heads});
+  ctx.ops->fill(ctx.on, 0, state.sinks_gradient);
+  ctx.ops->attention_sink_backward(ctx.on, weights[sinks_], by_sequence(state.output, batch, spec_), state.log_sum_exp,
+                                   by_sequence(gradient, batch, spec_), state.sinks_gradient);
 }
 
 Attention::Heads Attention::heads_of(View fused) const {
@@ -110,14 +144,16 @@ void Attention::normalise(const LayerContext& ctx, std::span<const View> weights
   const std::int64_t tokens = state.query_key_value.view().extent(0);
   state.rotated = ctx.activation({tokens, (spec_.heads + spec_.key_heads) * spec_.width});
   const Heads from = heads_of(state.query_key_value), to = rotated_heads(state);
-  norm_.forward(ctx, weights[query_norm], from.query, to.query, state.query_norm);
-  norm_.forward(ctx, weights[key_norm], from.key, to.key, state.key_norm);
+  norm_.forward(ctx, weights[norms_ + query], from.query, to.query, state.query_norm);
+  norm_.forward(ctx, weights[norms_ + key], from.key, to.key, state.key_norm);
 }
 
 void Attention::rotate(const LayerContext& ctx, const Heads& heads, const MicroBatch& batch, const RotaryTable& table,
                        RotaryDirection direction) const {
-  for (View x : {heads.query, heads.key}) {
-    ctx.ops->rotary(ctx.on, x, table.cosine(), table.sine(), batch.positions, RotaryPairs::halves, direction);
+  const std::int64_t width = spec_.rotary_width > 0 ? spec_.rotary_width : spec_.width;
+  for (const View& x : {heads.query, heads.key}) {
+    ctx.ops->rotary(ctx.on, x.slice(2, 0, width), table.cosine(), table.sine(), batch.positions, RotaryPairs::halves,
+                    direction);
   }
 }
 
@@ -126,17 +162,18 @@ void Attention::attend_backward(const LayerContext& ctx, const MicroBatch& batch
   const Heads heads = rotated_heads(state);
   const auto gradient_by_sequence =
       gradient.split_last(spec_.heads, spec_.width).split_first(batch.sequences, batch.length);
-  sequences_.attention_backward(
-      ctx, mask_of(batch), scale_of(spec_), by_sequence(heads.query, batch), by_sequence(heads.key, batch),
-      by_sequence(heads.value, batch), by_sequence(state.output, batch, spec_), state.log_sum_exp, gradient_by_sequence,
-      by_sequence(gradients.query, batch), by_sequence(gradients.key, batch), by_sequence(gradients.value, batch));
+  sequences_.attention_backward(ctx, mask_of(batch, spec_.window), scale_of(spec_), by_sequence(heads.query, batch),
+                                by_sequence(heads.key, batch), by_sequence(heads.value, batch),
+                                by_sequence(state.output, batch, spec_), state.log_sum_exp, gradient_by_sequence,
+                                by_sequence(gradients.query, batch), by_sequence(gradients.key, batch),
+                                by_sequence(gradients.value, batch));
 }
 
 void Attention::normalise_backward(const LayerContext& ctx, std::span<const View> weights, const Heads& gradients,
                                    AttentionState& state) const {
   const Heads from = heads_of(state.query_key_value);
-  norm_.backward_input(ctx, weights[query_norm], from.query, gradients.query, 0, gradients.query, state.query_norm);
-  norm_.backward_input(ctx, weights[key_norm], from.key, gradients.key, 0, gradients.key, state.key_norm);
+  norm_.backward_input(ctx, weights[norms_ + query], from.query, gradients.query, 0, gradients.query, state.query_norm);
+  norm_.backward_input(ctx, weights[norms_ + key], from.key, gradients.key, 0, gradients.key, state.key_norm);
 }
 
 }  // namespace moesaic

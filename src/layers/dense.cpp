@@ -37,7 +37,7 @@ Tensor DenseFeedForward::forward(const LayerContext& ctx, const FeedForwardViews
   auto own = std::make_unique<DenseState>();
   keep_gate_up(ctx, weights, x, *own);
   Tensor activated = ctx.workspace({tokens, width_});
-  ctx.ops->swiglu_forward(ctx.on, own->gate_up, activated);
+  ctx.ops->swiglu_forward(ctx.on, SwigluOptions(), own->gate_up, activated);
   Tensor y = ctx.activation({tokens, hidden_});
   linear_forward(ctx, activated, weights.dense[down], y);
   state = std::move(own);
@@ -57,11 +57,11 @@ Tensor DenseFeedForward::backward_input(const LayerContext& ctx, const FeedForwa
   const std::int64_t tokens = own.input.extent(0);
   own.output_gradient = kept_copy(ctx, output_gradient);
   own.activated = ctx.activation({tokens, width_});
-  ctx.ops->swiglu_forward(ctx.on, own.gate_up, own.activated);
+  ctx.ops->swiglu_forward(ctx.on, SwigluOptions(), own.gate_up, own.activated);
   {
     Tensor gradient = ctx.workspace({tokens, width_});
     linear_backward_input(ctx, output_gradient, weights.dense[down], 0, gradient);
-    ctx.ops->swiglu_backward(ctx.on, own.gate_up, gradient, own.gate_up);
+    ctx.ops->swiglu_backward(ctx.on, SwigluOptions(), own.gate_up, gradient, own.gate_up);
   }
   Tensor x_gradient = ctx.activation({tokens, hidden_});
   linear_backward_input(ctx, own.gate_up, weights.dense[gate_up], 0, x_gradient);

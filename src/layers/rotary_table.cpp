@@ -3,47 +3,46 @@
 #include <cmath>
 #include <vector>
 
+#include "moesaic/tensor/transfer.hpp"
+
 namespace moesaic {
 namespace {
 
-std::vector<double> angles(std::int64_t positions, std::int64_t width, double theta) {
-  const std::int64_t pairs = width / 2;
+/// Position times frequency, [positions, pairs].
+std::vector<double> angles(std::int64_t positions, const std::vector<double>& frequencies) {
   std::vector<double> result;
-  result.reserve(static_cast<std::size_t>(positions * pairs));
-  for (std::int64_t p = 0; p < positions; ++p) {
-    for (std::int64_t i = 0; i < pairs; ++i) {
-      const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(width);
-      result.push_back(static_cast<double>(p) * std::pow(theta, exponent));
-    }
-  }
+  result.reserve(static_cast<std::size_t>(positions) * frequencies.size());
+  for (std::int64_t p = 0; p < positions; ++p)
+    for (double frequency : frequencies) result.push_back(static_cast<double>(p) * frequency);
   return result;
 }
 
-template <class T> void write(const std::vector<double>& values, double (*function)(double), View out) {
-  T* target = out.data<T>();
-  for (double value : values) *target++ = static_cast<T>(function(value));
+template <class T> void copy_over(const std::vector<double>& values, View out) {
+  const std::vector<T> converted(values.begin(), values.end());
+  const Stream stream{out.device(), nullptr};
+  upload(stream, host_view(converted.data(), out.extents()), out);
+  wait_for(stream);
 }
 
-/// function(values) in the arena's memory. The one place that a device arena changes: fill a host tensor, copy it over.
-Tensor place(Arena& arena, DType type, Extents extents, const std::vector<double>& values, double (*function)(double)) {
-  MOESAIC_EXPECT(arena.device() == DeviceKind::cpu);
+/// The values in the arena's memory, there when this returns.
+Tensor place(Arena& arena, DType type, Extents extents, const std::vector<double>& values) {
   Tensor table = arena.tensor(type, extents, Label::batch);
-  if (type == DType::f64) {
-    write<double>(values, function, table);
-  } else {
-    write<float>(values, function, table);
-  }
+  type == DType::f64 ? copy_over<double>(values, table) : copy_over<float>(values, table);
   return table;
 }
 
 }  // namespace
 
-RotaryTable::RotaryTable(Arena& arena, DType type, std::int64_t positions, std::int64_t width, double theta) {
-  MOESAIC_EXPECT(width % 2 == 0);
-  const std::vector<double> values = angles(positions, width, theta);
-  const Extents extents{positions, width / 2};
-  cosine_ = place(arena, type, extents, values, [](double x) { return std::cos(x); });
-  sine_ = place(arena, type, extents, values, [](double x) { return std::sin(x); });
+RotaryTable::RotaryTable(Arena& arena, DType type, std::int64_t positions, std::int64_t width, const RopeSpec& rope) {
+  const std::vector<double> turns = angles(positions, rotary_frequencies(rope, width));
+  const double factor = rotary_factor(rope);
+  std::vector<double> cosines, sines;
+  for (double angle : turns) {
+    cosines.push_back(factor * std::cos(angle));
+    sines.push_back(factor * std::sin(angle));
+  }
+  cosine_ = place(arena, type, {positions, width / 2}, cosines);
+  sine_ = place(arena, type, {positions, width / 2}, sines);
 }
 
 }  // namespace moesaic

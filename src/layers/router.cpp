@@ -14,9 +14,25 @@ Tensor uniform_probabilities(const LayerContext& ctx, std::int64_t tokens, std::
   return probabilities;
 }
 
+/// The logits are of the accumulator type, and the operator wants the bias to be as well.
+void add_router_bias(const LayerContext& ctx, const View& bias, View logits) {
+  const Tensor converted = ctx.workspace(ctx.accumulator(), {1, bias.size()});
+  ctx.ops->copy(ctx.on, bias.reshape({1, bias.size()}), converted);
+  ctx.ops->add_bias(ctx.on, converted, {}, logits);
+}
+
 }  // namespace
 
-void Router::forward(const LayerContext& ctx, ConstView weight, const MicroBatch& batch, ConstView x,
+RouterOptions Router::options() const {
+  return {.top_k = spec_.top_k,
+          .renormalise = spec_.renormalise,
+          .scores = spec_.scores,
+          .groups = spec_.groups,
+          .top_groups = spec_.top_groups,
+          .scale = spec_.scale};
+}
+
+void Router::forward(const LayerContext& ctx, const RouterViews& weights, const MicroBatch& batch, ConstView x,
                      RouterState& state) const {
   const Extents slots{x.extent(0), spec_.top_k};
   Routing& routing = state.routing;
@@ -25,13 +41,14 @@ void Router::forward(const LayerContext& ctx, ConstView weight, const MicroBatch
   if (spec_.balanced_router) {
     ctx.ops->balanced_routing(ctx.on, batch.positions, spec_.experts, routing.indices, routing.weights);
   } else {
-    route_learned(ctx, weight, x, routing);
+    route_learned(ctx, weights, x, routing);
   }
 }
 
-void Router::route_learned(const LayerContext& ctx, ConstView weight, ConstView x, Routing& routing) const {
+void Router::route_learned(const LayerContext& ctx, const RouterViews& weights, ConstView x, Routing& routing) const {
   routing.probabilities = ctx.activation(ctx.accumulator(), {x.extent(0), spec_.experts});
-  linear_forward(ctx, x, weight, routing.probabilities);
+  linear_forward(ctx, x, weights.weight, routing.probabilities);
+  if (!weights.bias.absent()) add_router_bias(ctx, weights.bias, routing.probabilities);
   ctx.ops->router_forward(ctx.on, options(), routing.probabilities, accounts_.selection_bias, routing.probabilities,
                           routing.indices, routing.weights);
 }
@@ -42,8 +59,9 @@ void Router::account(const LayerContext& ctx, const MicroBatch& batch, RouterSta
   Tensor counts = ctx.workspace(DType::i64, extents), sums = ctx.workspace(ctx.accumulator(), extents);
   Tensor uniform;
   if (spec_.balanced_router) uniform = uniform_probabilities(ctx, batch.tokens(), spec_.experts);
+  const RouterScores scores = spec_.balanced_router ? RouterScores::softmax : spec_.scores;
   const ConstView probabilities = spec_.balanced_router ? uniform.view() : state.routing.probabilities.view();
-  ctx.ops->router_statistics(ctx.on, probabilities, state.routing.indices, counts, sums);
+  ctx.ops->router_statistics(ctx.on, scores, probabilities, state.routing.indices, counts, sums);
   count_load(ctx, counts);
   if (!spec_.balanced_router) balance(ctx, batch, counts, sums, state);
 }
@@ -67,8 +85,8 @@ void Router::balance(const LayerContext& ctx, const MicroBatch& batch, View coun
   if (spec_.balance == Balance::auxiliary) state.balance_gradient = std::move(gradient);
 }
 
-void Router::backward_input(const LayerContext& ctx, ConstView weight, ConstView weights_gradient, View x_gradient,
-                            RouterState& state) const {
+void Router::backward_input(const LayerContext& ctx, const RouterViews& weights, ConstView weights_gradient,
+                            View x_gradient, RouterState& state) const {
   if (spec_.balanced_router) return;
   Routing& routing = state.routing;
   Tensor gradient = ctx.activation(ctx.accumulator(), routing.probabilities.view().extents());
@@ -77,11 +95,16 @@ void Router::backward_input(const LayerContext& ctx, ConstView weight, ConstView
   routing.probabilities.reset();
   state.balance_gradient.reset();
   state.logits_gradient = to_storage_type(ctx, std::move(gradient));
-  linear_backward_input(ctx, state.logits_gradient, weight, 1, x_gradient);
+  linear_backward_input(ctx, state.logits_gradient, weights.weight, 1, x_gradient);
 }
 
-void Router::backward_weight(const LayerContext& ctx, ConstView x, RouterState& state, View weight_gradient) const {
-  if (!spec_.balanced_router) linear_backward_weight(ctx, state.logits_gradient, x, weight_gradient);
+void Router::backward_weight(const LayerContext& ctx, ConstView x, RouterState& state,
+                             const RouterViews& gradients) const {
+  if (!spec_.balanced_router) {
+    linear_backward_weight(ctx, state.logits_gradient, x, gradients.weight);
+    if (!gradients.bias.absent())
+      ctx.ops->bias_gradient(ctx.on, state.logits_gradient, {}, gradients.bias.reshape({1, spec_.experts}));
+  }
   state = RouterState();
 }
 

@@ -1,7 +1,5 @@
 #include "moesaic/layers/transformer_block.hpp"
 
-#include "moesaic/layers/dense.hpp"
-
 #include <string>
 #include <utility>
 
@@ -13,31 +11,29 @@ struct TransformerBlock::State : BlockState {
   Tensor input, attention_input;          ///< [tokens, hidden], before and after the norm
   Tensor middle, feed_forward_input;      ///< the same of the second half
   RmsNormState attention_norm, feed_forward_norm;
-  AttentionState attention;
+  std::unique_ptr<SequenceMixerState> attention;
   std::unique_ptr<FeedForwardState> feed_forward;
 };
 
 namespace {
 
-std::string path_of(std::int64_t index) { return "blocks/" + std::to_string(index); }
-
 ParameterSpec norm_parameter(std::int64_t index, const char* name, std::int64_t hidden) {
-  return {path_of(index) + "/" + name, {hidden}, Initialisation::ones, false};
+  return {TransformerBlock::path(index) + "/" + name, {hidden}, Initialisation::ones, false};
 }
 
 void append(std::vector<ParameterSpec>& all, const std::vector<ParameterSpec>& more) {
   all.insert(all.end(), more.begin(), more.end());
 }
 
-std::vector<UnitSpec> block_units(std::int64_t index, std::int64_t hidden, const Attention& attention,
+std::vector<UnitSpec> block_units(std::int64_t index, std::int64_t hidden, const SequenceMixer& attention,
                                   const FeedForward& feed_forward) {
-  UnitSpec block{.name = path_of(index), .expert = false, .parameters = {}, .tied_to = {}};
+  UnitSpec block{.name = TransformerBlock::path(index), .expert = false, .parameters = {}, .tied_to = {}};
   block.parameters.push_back(norm_parameter(index, "attention_norm", hidden));
   append(block.parameters, attention.parameters());
   block.parameters.push_back(norm_parameter(index, "feed_forward_norm", hidden));
   append(block.parameters, feed_forward.dense_parameters());
 
-  UnitSpec experts{.name = path_of(index) + "/experts",
+  UnitSpec experts{.name = TransformerBlock::path(index) + "/experts",
                    .expert = true,
                    .parameters = feed_forward.expert_parameters(),
                    .tied_to = {}};
@@ -47,28 +43,16 @@ std::vector<UnitSpec> block_units(std::int64_t index, std::int64_t hidden, const
 
 }  // namespace
 
-TransformerBlock::TransformerBlock(std::int64_t index, const AttentionSpec& attention, std::int64_t dense_width,
-                                   double norm_eps, const RotaryTable& rotary, SequenceExchange& sequences)
-    : TransformerBlock(
-          index, attention, norm_eps, rotary, sequences,
-          std::make_unique<DenseFeedForward>(attention.hidden, dense_width, path_of(index) + "/feed_forward")) {}
+TransformerBlock::TransformerBlock(std::int64_t index, std::int64_t hidden, double norm_eps, const RotaryTable& rotary,
+                                   std::unique_ptr<SequenceMixer> attention, std::unique_ptr<FeedForward> feed_forward)
+    : norm_(norm_eps), attention_(std::move(attention)), feed_forward_(std::move(feed_forward)), rotary_(rotary),
+      units_(block_units(index, hidden, *attention_, *feed_forward_)) {}
 
-TransformerBlock::TransformerBlock(std::int64_t index, const AttentionSpec& attention, const MoeSpec& moe,
-                                   double norm_eps, const RotaryTable& rotary, SequenceExchange& sequences,
-                                   ExpertExchange& experts, StatisticsExchange* statistics, const MoeAccounts& accounts)
-    : TransformerBlock(index, attention, norm_eps, rotary, sequences,
-                       std::make_unique<MoeLayer>(moe, path_of(index), experts, statistics, accounts)) {}
-
-TransformerBlock::TransformerBlock(std::int64_t index, const AttentionSpec& attention, double norm_eps,
-                                   const RotaryTable& rotary, SequenceExchange& sequences,
-                                   std::unique_ptr<FeedForward> feed_forward)
-    : norm_(norm_eps), attention_(attention, path_of(index) + "/attention", sequences),
-      feed_forward_(std::move(feed_forward)), rotary_(rotary),
-      units_(block_units(index, attention.hidden, attention_, *feed_forward_)) {}
+std::string TransformerBlock::path(std::int64_t index) { return "blocks/" + std::to_string(index); }
 
 TransformerBlock::Parts TransformerBlock::parts_of(const BlockViews& views) const {
   const std::span<const View> block(views[0]);
-  const std::size_t count = attention_.parameters().size();
+  const std::size_t count = attention_->parameters().size();
   Parts parts{.attention_norm = block[0],
               .feed_forward_norm = block[1 + count],
               .attention = block.subspan(1, count),
@@ -98,7 +82,7 @@ void TransformerBlock::attend(const LayerContext& ctx, const Parts& parts, const
   const Extents extents = state.input.view().extents();
   state.attention_input = ctx.activation(extents);
   norm_.forward(ctx, parts.attention_norm, state.input, state.attention_input, state.attention_norm);
-  state.middle = attention_.forward(ctx, parts.attention, batch, rotary_, state.attention_input, state.attention);
+  state.middle = attention_->forward(ctx, parts.attention, batch, rotary_, state.attention_input, state.attention);
   ctx.ops->accumulate(ctx.on, state.input, state.middle);
 
   state.feed_forward_input = ctx.activation(extents);
@@ -110,7 +94,7 @@ void TransformerBlock::forget(Recompute recompute, State& state) const {
   if (recompute == Recompute::none) return;
   feed_forward_->forget(*state.feed_forward);
   if (recompute == Recompute::selective) return;
-  state.attention = AttentionState();
+  state.attention.reset();
   state.attention_norm = RmsNormState();
   state.feed_forward_norm = RmsNormState();
   for (Tensor* tensor : {&state.attention_input, &state.middle, &state.feed_forward_input}) tensor->reset();
@@ -136,7 +120,7 @@ Tensor TransformerBlock::backward_input(const LayerContext& ctx, const BlockView
   own.middle.reset();
   inner.reset();
 
-  inner = attention_.backward_input(ctx, parts.attention, batch, rotary_, gradient, own.attention);
+  inner = attention_->backward_input(ctx, parts.attention, batch, rotary_, gradient, *own.attention);
   norm_.backward_input(ctx, parts.attention_norm, own.input, inner, 1, gradient, own.attention_norm);
   own.input.reset();
   return gradient;
@@ -151,7 +135,8 @@ void TransformerBlock::backward_weight(const LayerContext& ctx, const MicroBatch
   own.feed_forward_input.reset();
   norm_.backward_weight(ctx, own.feed_forward_norm, parts.feed_forward_norm);
 
-  attention_.backward_weight(ctx, own.attention, parts.attention);
+  attention_->backward_weight(ctx, *own.attention, parts.attention);
+  own.attention.reset();
   own.attention_input.reset();
   norm_.backward_weight(ctx, own.attention_norm, parts.attention_norm);
 }

@@ -11,7 +11,7 @@ constexpr AttentionSpec spec{.hidden = 6, .heads = 4, .key_heads = 2, .width = 4
 
 struct PositionsRun {
   HostTensor forward(const MicroBatch& batch, ConstView tokens) {
-    AttentionState state;
+    std::unique_ptr<SequenceMixerState> state;
     const ParameterViews weights = parameters.weights();
     return copy_of(attention.forward(fixture.ctx, weights, batch, table, tokens, state));
   }
@@ -62,7 +62,7 @@ TEST(AttentionPositions, ZeroQueriesAverageThePast) {
   assign(weights[1], {1, 0, 0, 1});
   const TestBatch batch(1, 2);
   const HostTensor x = make_tensor(DType::f64, {2, 2}, {1, 2, 3, 0});
-  AttentionState state;
+  std::unique_ptr<SequenceMixerState> state;
   const Tensor y = attention.forward(fixture.ctx, weights, batch.batch, table, x, state);
   const std::vector<double> expected{5, 11, 4, 10};
   for (std::int64_t i = 0; i < 4; ++i) EXPECT_NEAR(element(y, i), expected[static_cast<std::size_t>(i)], 1e-14);
@@ -84,7 +84,7 @@ TEST(AttentionPositions, ProductsAreDividedByTheRootOfTheWidth) {
   TestBatch batch(1, 2);
   assign(batch.positions, {1, 1});
   const HostTensor x = make_tensor(DType::f64, {2, 2}, {1, 0, 0, 1});
-  AttentionState state;
+  std::unique_ptr<SequenceMixerState> state;
   const Tensor y = attention.forward(fixture.ctx, weights, batch.batch, table, x, state);
   EXPECT_NEAR(element(y, 0), 4, 1e-14);
   EXPECT_NEAR(element(y, 2), 5, 1e-14);

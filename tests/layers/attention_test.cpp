@@ -8,14 +8,15 @@ namespace {
 /// loss = <direction, attention(x)>.
 struct AttentionRun {
   AttentionRun(const AttentionSpec& spec, TestBatch& test_batch)
-      : attention(spec, "attention", sequences), table(fixture.arena, DType::f64, 16, spec.width, 100),
+      : attention(spec, "attention", sequences),
+        table(fixture.arena, DType::f64, 16, spec.rotary_width > 0 ? spec.rotary_width : spec.width, 100),
         batch(test_batch.batch), parameters(attention.parameters(), DType::f64, 10),
         x(random_tensor(DType::f64, {batch.tokens(), spec.hidden}, 20)),
         direction(random_tensor(DType::f64, {batch.tokens(), spec.hidden}, 30)),
         x_gradient(DType::f64, x.view().extents()) {}
 
   HostTensor forward() {
-    AttentionState state;
+    std::unique_ptr<SequenceMixerState> state;
     const ParameterViews weights = parameters.weights();
     return copy_of(attention.forward(fixture.ctx, weights, batch, table, x, state));
   }
@@ -23,12 +24,12 @@ struct AttentionRun {
 
   void backward() {
     const ParameterViews weights = parameters.weights(), gradients = parameters.gradients();
-    AttentionState state;
+    std::unique_ptr<SequenceMixerState> state;
     attention.forward(fixture.ctx, weights, batch, table, x, state);
     HostTensor gradient = copy_of(direction);
-    x_gradient = copy_of(attention.backward_input(fixture.ctx, weights, batch, table, gradient, state));
+    x_gradient = copy_of(attention.backward_input(fixture.ctx, weights, batch, table, gradient, *state));
     poison(gradient);  // it was free again
-    attention.backward_weight(fixture.ctx, state, gradients);
+    attention.backward_weight(fixture.ctx, *state, gradients);
     fixture.expect_memory_returned();
   }
 
@@ -64,6 +65,30 @@ TEST(Attention, DeclaresItsParameters) {
   EXPECT_EQ(normed.parameters()[3].initialisation, Initialisation::ones);
 }
 
+TEST(Attention, BiasesAndSinksComeLastAndAreNoMatrices) {
+  LocalSequences sequences;
+  const AttentionSpec spec{.hidden = 6,
+                           .heads = 4,
+                           .key_heads = 2,
+                           .width = 8,
+                           .head_norm = true,
+                           .bias = true,
+                           .output_bias = true,
+                           .sinks = true};
+  const Attention all(spec, "a", sequences);
+  const std::vector<ParameterSpec>& parameters = all.parameters();
+  ASSERT_EQ(parameters.size(), 7u);
+  EXPECT_EQ(parameters[4].name, "a/query_key_value_bias");
+  EXPECT_EQ(parameters[4].shape, (Extents{64}));
+  EXPECT_EQ(parameters[5].name, "a/output_bias");
+  EXPECT_EQ(parameters[5].shape, (Extents{6}));
+  EXPECT_EQ(parameters[6].name, "a/sinks");
+  EXPECT_EQ(parameters[6].shape, (Extents{4}));
+  for (std::size_t i : {4u, 5u}) EXPECT_EQ(parameters[i].initialisation, Initialisation::zeros);
+  EXPECT_EQ(parameters[6].initialisation, Initialisation::normal);
+  for (std::size_t i : {4u, 5u, 6u}) EXPECT_FALSE(parameters[i].matrix);
+}
+
 // Alone, a token sees itself with weight 1: y = output(value(x)). value(x) = (x1, 2 x0) = (5, 6); output adds and subtracts.
 TEST(Attention, OneTokenGetsItsOwnValue) {
   TestBatch one(1, 1);
@@ -74,6 +99,54 @@ TEST(Attention, OneTokenGetsItsOwnValue) {
   EXPECT_EQ(elements(run.forward()), (std::vector<double>{11, -1}));
 }
 
+// With biases (.., 1, -2) of the value and (10, 20) after the output: (5 + 1, 6 - 2), 6 + 4 + 10 and 6 - 4 + 20. A sink as
+// strong as the only key takes half of what it sees.
+TEST(Attention, OneTokenWithBiasesAndASink) {
+  TestBatch one(1, 1);
+  AttentionRun run(
+      {.hidden = 2, .heads = 1, .key_heads = 1, .width = 2, .bias = true, .output_bias = true, .sinks = true}, one);
+  const ParameterViews weights = run.parameters.weights();
+  assign(weights[0], {0, 0, 0, 0, 2, 3, 4, 5, 0, 1, 2, 0});
+  assign(weights[1], {1, 1, 1, -1});
+  assign(weights[2], {0, 0, 0, 0, 1, -2});
+  assign(weights[3], {10, 20});
+  assign(weights[4], {0});  // the query is zero, and so is the score
+  assign(run.x, {3, 5});
+  EXPECT_EQ(elements(run.forward()), (std::vector<double>{5 + 10, 1 + 20}));
+}
+
+TEST(Attention, GradientsWithBiasesSinksAndAWindow) {
+  TestBatch two(2, 5);
+  AttentionSpec spec{.hidden = 6,
+                     .heads = 4,
+                     .key_heads = 2,
+                     .width = 4,
+                     .bias = true,
+                     .output_bias = true,
+                     .sinks = true,
+                     .window = 2};
+  AttentionRun(spec, two).expect_gradients();
+  spec.head_norm = true;
+  two.set_documents({0, 0, 0, 1, 1, 2, 3, 3, 3, 3});
+  AttentionRun(spec, two).expect_gradients();
+}
+
+// Token 1 is seen by tokens 1 and 2.
+TEST(Attention, SeesItsWindowOnly) {
+  TestBatch one(1, 5);
+  AttentionRun run({.hidden = 4, .heads = 2, .key_heads = 1, .width = 2, .window = 2}, one);
+  const HostTensor before = run.forward();
+  set_element(run.x, 1 * 4, 3);
+  const HostTensor after = run.forward();
+  for (std::int64_t t = 0; t < 5; ++t) {
+    const double change = max_difference(before.view().rows(t, t + 1), after.view().rows(t, t + 1));
+    if (t == 1 || t == 2)
+      EXPECT_GT(change, 0.01) << "token " << t;
+    else
+      EXPECT_EQ(change, 0) << "token " << t;
+  }
+}
+
 TEST(Attention, GradientsOfGroupedQueries) {
   TestBatch two(2, 5);
   AttentionRun({.hidden = 6, .heads = 4, .key_heads = 2, .width = 4}, two).expect_gradients();
@@ -82,6 +155,16 @@ TEST(Attention, GradientsOfGroupedQueries) {
 TEST(Attention, GradientsWithHeadNorms) {
   TestBatch two(2, 5);
   AttentionRun({.hidden = 6, .heads = 4, .key_heads = 2, .width = 4, .head_norm = true}, two).expect_gradients();
+}
+
+TEST(Attention, GradientsWithPartsOfHeadsRotated) {
+  TestBatch two(2, 5);
+  AttentionSpec spec{.hidden = 6, .heads = 4, .key_heads = 2, .width = 6, .head_norm = true};
+  AttentionRun whole(spec, two);
+  spec.rotary_width = 4;
+  AttentionRun part(spec, two);
+  part.expect_gradients();
+  EXPECT_GT(max_difference(whole.forward(), part.forward()), 1e-4);
 }
 
 TEST(Attention, GradientsWithinDocuments) {

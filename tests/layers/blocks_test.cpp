@@ -3,10 +3,9 @@
 #include <cstring>
 #include <memory>
 
-#include "layers/layer_fixture.hpp"
+#include "layers/transformer_block_fixture.hpp"
 #include "moesaic/layers/embedding.hpp"
 #include "moesaic/layers/head.hpp"
-#include "moesaic/layers/transformer_block.hpp"
 
 namespace moesaic {
 namespace {
@@ -21,9 +20,8 @@ class Chain {
   explicit Chain(DType type) : fixture(type), table_(fixture.arena, type, 16, attention.width, 100) {
     const MoeAccounts accounts{{}, load_, auxiliary_loss_};
     blocks_.push_back(std::make_unique<EmbeddingBlock>(vocabulary, hidden));
-    blocks_.push_back(
-        std::make_unique<TransformerBlock>(0, attention, moe, 1e-6, table_, sequences_, local_, nullptr, accounts));
-    blocks_.push_back(std::make_unique<TransformerBlock>(1, attention, std::int64_t{7}, 1e-6, table_, sequences_));
+    blocks_.push_back(make_sparse_block(0, attention, moe, table_, sequences_, local_, accounts));
+    blocks_.push_back(make_dense_block(1, attention, 7, table_, sequences_));
     blocks_.push_back(std::make_unique<HeadBlock>(vocabulary, hidden, 1e-6, false));
     std::uint32_t seed = 0;
     for (const auto& block : blocks_) {

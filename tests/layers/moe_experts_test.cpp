@@ -62,7 +62,7 @@ TEST(MoeExperts, AreWeightedDenseLayers) {
     ExpertsRun moe({.hidden = 4, .width = 3, .experts = 5, .top_k = 2, .renormalise = renormalise}, two);
     RouterState routed;
     const Router router(moe.spec, nullptr, {{}, moe.load, moe.auxiliary_loss});
-    router.forward(moe.fixture.ctx, moe.run.dense.weights()[0], moe.batch, moe.run.x, routed);
+    router.forward(moe.fixture.ctx, {moe.run.dense.weights()[0]}, moe.batch, moe.run.x, routed);
     HostTensor expected(DType::f64, {8, 4});
     for (std::int64_t slot = 0; slot < 16; ++slot) {
       const HostTensor y = moe.dense(static_cast<std::int64_t>(element(routed.routing.indices, slot)));

@@ -36,7 +36,8 @@ struct MoeRun {
   double routing_margin() {
     RouterState state;
     const Router router(spec, nullptr, {bias, load, auxiliary_loss});
-    router.forward(fixture.ctx, run.dense.weights()[0], batch, run.x, state);
+    const ParameterViews dense = run.dense.weights();
+    router.forward(fixture.ctx, {dense[0], spec.bias ? dense[1] : View()}, batch, run.x, state);
     double margin = 1;
     for (std::int64_t t = 0; t < batch.tokens(); ++t) {
       std::vector<double> scores = elements(state.routing.probabilities.view().rows(t, t + 1));
@@ -90,6 +91,26 @@ TEST(MoeLayer, DeclaresItsParameters) {
   EXPECT_EQ(moe.layer.expert_parameters()[1].shape, (Extents{5, 4, 3}));
 }
 
+TEST(MoeLayer, BiasesComeLastAndAreNoMatrices) {
+  TestBatch one(1, 1);
+  MoeSpec spec = small;
+  spec.bias = true;
+  MoeRun moe(spec, one.batch);
+  const std::vector<ParameterSpec> dense = moe.layer.dense_parameters(), experts = moe.layer.expert_parameters();
+  ASSERT_EQ(dense.size(), 2u);
+  EXPECT_EQ(dense[1].name, "m/router_bias");
+  EXPECT_EQ(dense[1].shape, (Extents{5}));
+  ASSERT_EQ(experts.size(), 4u);
+  EXPECT_EQ(experts[2].name, "m/experts/gate_up_bias");
+  EXPECT_EQ(experts[2].shape, (Extents{5, 6}));
+  EXPECT_EQ(experts[3].name, "m/experts/down_bias");
+  EXPECT_EQ(experts[3].shape, (Extents{5, 4}));
+  for (const ParameterSpec& bias : {dense[1], experts[2], experts[3]}) {
+    EXPECT_FALSE(bias.matrix) << bias.name;
+    EXPECT_EQ(bias.initialisation, Initialisation::zeros) << bias.name;
+  }
+}
+
 // Tokens (L, 0) and (0, L) with L = log 3 and the identity as router: probabilities (3/4, 1/4) and (1/4, 3/4), so the
 // tokens go to experts 0 and 1 with weight 3/4. There gate = L, silu = 3/4 L, up = 4 L: activation 3 L^2.
 TEST(MoeLayer, Literal) {
@@ -119,6 +140,37 @@ TEST(MoeLayer, AuxiliaryLossAndLoadAddUp) {
   moe.run.forward();
   EXPECT_EQ(moe.loads(), (std::vector<double>{4, 0}));
   EXPECT_NEAR(element(moe.auxiliary_loss, 0), 1.5, 1e-15);
+}
+
+// One token, both experts, the router's logits (L, 0) by its bias alone: weights 3/4 and 1/4. With alpha 0 and a limit of 2,
+// y = g / 2 (u + 1): expert 0 has gate 1 + 4, cut to 2, and up 1, expert 1 gate 1 and up 0 - 3, cut to -2.
+TEST(MoeLayer, LiteralWithBiasesAndAClampedUnit) {
+  TestBatch one(1, 1);
+  MoeSpec spec{.hidden = 2, .width = 1, .experts = 2, .top_k = 2, .bias = true};
+  spec.swiglu = {.alpha = 0, .limit = 2, .up_offset = 1};
+  MoeRun moe(spec, one.batch);
+  assign(moe.run.x, {1, 0});
+  assign(moe.run.dense.weights()[0], {0, 0, 0, 0});
+  assign(moe.run.dense.weights()[1], {std::log(3.0), 0});
+  assign(moe.run.experts.weights()[0], {1, 0, 1, 0, 1, 0, 0, 0});
+  assign(moe.run.experts.weights()[1], {1, 0, 1, 0});
+  assign(moe.run.experts.weights()[2], {4, 0, 0, -3});
+  assign(moe.run.experts.weights()[3], {10, 100, 20, 200});
+  const HostTensor y = moe.run.forward();
+  EXPECT_NEAR(element(y, 0), 0.75 * (2.0 / 2 * 2 + 10) + 0.25 * (1.0 / 2 * -1 + 20), 1e-14);
+  EXPECT_NEAR(element(y, 1), 0.75 * 100 + 0.25 * 200, 1e-13) << "biases are weighted like all that an expert gives";
+}
+
+TEST(MoeLayer, GradientsWithBiasesAndAClampedUnit) {
+  TestBatch two(2, 4);
+  MoeSpec spec = small;
+  spec.bias = true;
+  spec.swiglu = {.alpha = 1.702, .limit = 0.4, .up_offset = 1};
+  spec.balance = Balance::auxiliary;
+  MoeRun moe(spec, two.batch);
+  moe.batch.balance_gradient = 0.1;
+  moe.batch.balance_weight = 1;
+  moe.expect_gradients();
 }
 
 TEST(MoeLayer, GradientsRenormalisedOrNot) {
@@ -206,6 +258,69 @@ TEST(MoeLayer, BiasRulesTheChoice) {
   MoeRun fresh(spec, two.batch, nullptr, {0, 2, 0, 4, 0});
   fresh.run.forward();
   EXPECT_EQ(fresh.loads(), (std::vector<double>{0, 8, 0, 8, 0}));
+}
+
+MoeSpec shared_spec() {
+  MoeSpec spec = small;
+  spec.scores = RouterScores::sigmoid;
+  spec.scale = 2.5;
+  spec.shared_width = 2;
+  return spec;
+}
+
+TEST(MoeLayer, DeclaresItsSharedExpert) {
+  const TestBatch one(1, 1);
+  const MoeRun moe(shared_spec(), one.batch);
+  const auto parameters = moe.layer.dense_parameters();
+  ASSERT_EQ(parameters.size(), 3u);
+  EXPECT_EQ(parameters[1].name, "m/shared/gate_up");
+  EXPECT_EQ(parameters[1].shape, (Extents{4, 4}));
+  EXPECT_EQ(parameters[2].name, "m/shared/down");
+  EXPECT_EQ(parameters[2].shape, (Extents{4, 2}));
+}
+
+// Whatever the router says: with routed experts of zero only the shared one is left.
+TEST(MoeLayer, TheSharedExpertIsADenseFeedForwardBeside) {
+  const TestBatch two(2, 4);
+  MoeRun moe(shared_spec(), two.batch);
+  const View down = moe.run.experts.weights()[1];
+  assign(down, std::vector<double>(static_cast<std::size_t>(down.size()), 0.0));
+  LayerFixture fixture;
+  const DenseFeedForward dense(4, 2, "d");
+  const ParameterViews all = moe.run.dense.weights(), weights{all[1], all[2]};
+  std::unique_ptr<FeedForwardState> state;
+  const Tensor expected = dense.forward(fixture.ctx, {weights, {}}, two.batch, moe.run.x, state);
+  EXPECT_EQ(max_difference(moe.run.forward(), expected), 0);
+}
+
+TEST(MoeLayer, GradientsWithASharedExpert) {
+  const TestBatch two(2, 4);
+  MoeSpec spec = shared_spec();
+  for (const Balance balance : {Balance::none, Balance::auxiliary}) {
+    spec.balance = balance;
+    MoeRun moe(spec, two.batch);
+    moe.batch.balance_gradient = 0.7;
+    moe.expect_gradients();
+  }
+}
+
+TEST(MoeLayer, GradientsWithGroupsOfExperts) {
+  const TestBatch two(2, 4);
+  MoeSpec spec = shared_spec();
+  spec.experts = 8;
+  spec.groups = 4;
+  spec.top_groups = 2;
+  spec.selection_bias = true;
+  MoeRun moe(spec, two.batch, nullptr, {0.1, 0, 0, -0.2, 0, 0.3, 0, 0});
+  moe.run.backward();
+  moe.run.expect_gradients([&] { return moe.loss(); });
+}
+
+TEST(MoeLayer, NoTokensWithASharedExpert) {
+  const TestBatch none(0, 4);
+  MoeRun moe(shared_spec(), none.batch);
+  moe.run.backward();
+  for (double value : elements(moe.run.dense.gradients()[1])) EXPECT_EQ(value, 0);
 }
 
 TEST(MoeLayer, AllTokensToOneExpert) {

@@ -21,7 +21,7 @@ std::vector<double> joined(const std::vector<HostTensor>& tensors) {
 
 /// Three micro-batches of unlike size through one block, all forwards first.
 struct Training {
-  Training(bool sparse, Recompute recompute) : run(sparse, DType::f32) {
+  Training(BlockKind kind, Recompute recompute) : run(kind, DType::f32) {
     run.fixture.ctx.recompute = recompute;
     for (std::uint32_t i = 0; i < 3; ++i) {
       batches.emplace_back(i, 5);  // the first has no tokens
@@ -76,44 +76,47 @@ struct Training {
   std::array<std::unique_ptr<BlockState>, 3> states;
 };
 
-class RecomputeTest : public testing::TestWithParam<std::tuple<bool, Recompute, bool>> {
+class RecomputeTest : public testing::TestWithParam<std::tuple<BlockKind, Recompute, bool>> {
  protected:
-  const bool sparse = std::get<0>(GetParam());
+  const BlockKind kind = std::get<0>(GetParam());
   const Recompute recompute = std::get<1>(GetParam());
   const bool delayed = std::get<2>(GetParam());
 };
 INSTANTIATE_TEST_SUITE_P(Blocks, RecomputeTest,
-                         testing::Combine(testing::Bool(), testing::Values(Recompute::block, Recompute::selective),
-                                          testing::Bool()));
+                         testing::Combine(testing::Values(BlockKind::dense, BlockKind::sparse, BlockKind::latent),
+                                          testing::Values(Recompute::block, Recompute::selective), testing::Bool()));
 
 TEST_P(RecomputeTest, GradientsAndAccountsAreTheSameBits) {
-  Training kept(sparse, Recompute::none), again(sparse, recompute);
+  Training kept(kind, Recompute::none), again(kind, recompute);
   for (Training* training : {&kept, &again}) {
     training->forwards();
     training->backwards(delayed);
   }
   kept.expect_same_bits(again);
   again.run.fixture.expect_memory_returned();
-  if (!sparse) return;
+  if (kind == BlockKind::dense) return;
   const std::vector<double> load = elements(again.run.load);
   EXPECT_EQ(std::accumulate(load.begin(), load.end(), 0.0), (5 + 10) * 2);  // each token's two experts, once
 }
 
 // Other router weights after the forward would route otherwise, if anything were routed again.
 TEST_P(RecomputeTest, TheRoutingOfTheForwardIsReplayed) {
-  Training kept(sparse, Recompute::none), again(sparse, recompute);
+  Training kept(kind, Recompute::none), again(kind, recompute);
   for (Training* training : {&kept, &again}) {
     training->forwards();
-    const View last = training->run.weights()[0].back();  // of a sparse block, the router's
-    if (sparse) assign(last, elements(random_tensor(DType::f32, last.extents(), 999)));
+    const ParameterViews weights = training->run.weights()[0];
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      if (training->run.units[0].specs()[i].name != "blocks/2/router") continue;
+      assign(weights[i], elements(random_tensor(DType::f32, weights[i].extents(), 999)));
+    }
     training->backwards(delayed);
   }
   kept.expect_same_bits(again);
 }
 
 /// Bytes of activations that the forward of 96 tokens leaves, the output given away.
-std::int64_t bytes_kept(bool sparse, Recompute recompute) {
-  BlockRun run(sparse, DType::f32);
+std::int64_t bytes_kept(BlockKind kind, Recompute recompute) {
+  BlockRun run(kind, DType::f32);
   run.fixture.ctx.recompute = recompute;
   TestBatch batch(6, 16);
   const HostTensor x = random_tensor(DType::f32, {96, hidden}, 7);
@@ -130,13 +133,16 @@ constexpr std::int64_t gate_up = 384 * 2 * 7;
 constexpr std::int64_t slots = 256 + 2 * 768 + 768 * (2 * 3 + hidden);  // offsets, two orders, gate_up and down of 192
 
 TEST(Recompute, ABlockKeepsItsInputAndItsRoutingAlone) {
-  EXPECT_EQ(bytes_kept(false, Recompute::block), input);
-  EXPECT_EQ(bytes_kept(true, Recompute::block), input + routing);
+  EXPECT_EQ(bytes_kept(BlockKind::dense, Recompute::block), input);
+  EXPECT_EQ(bytes_kept(BlockKind::sparse, Recompute::block), input + routing);
+  EXPECT_EQ(bytes_kept(BlockKind::latent, Recompute::block), input + routing);
 }
 
 TEST(Recompute, SelectiveKeepsAllButTheFeedForward) {
-  EXPECT_EQ(bytes_kept(false, Recompute::selective), bytes_kept(false, Recompute::none) - gate_up);
-  EXPECT_EQ(bytes_kept(true, Recompute::selective), bytes_kept(true, Recompute::none) - slots);
+  EXPECT_EQ(bytes_kept(BlockKind::dense, Recompute::selective),
+            bytes_kept(BlockKind::dense, Recompute::none) - gate_up);
+  EXPECT_EQ(bytes_kept(BlockKind::sparse, Recompute::selective),
+            bytes_kept(BlockKind::sparse, Recompute::none) - slots);
 }
 
 }  // namespace

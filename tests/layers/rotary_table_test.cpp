@@ -28,5 +28,13 @@ TEST(RotaryTable, TurnsByPositionTimesInverseFrequency) {
   EXPECT_EQ(arena.used(), 0);
 }
 
+TEST(RotaryTable, IsMultipliedByTheFactorOfYarn) {
+  Arena arena(host_memory());
+  const YarnSpec yarn{.factor = 2, .original_positions = 2, .attention_factor = 3};
+  const RotaryTable table(arena, DType::f64, 2, 4, {.theta = 100, .yarn = yarn});
+  EXPECT_EQ(elements(table.cosine()), (std::vector<double>{3, 3, 3 * std::cos(1.0), 3 * std::cos(0.05)}));
+  EXPECT_EQ(elements(table.sine()), (std::vector<double>{0, 0, 3 * std::sin(1.0), 3 * std::sin(0.05)}));
+}
+
 }  // namespace
 }  // namespace moesaic

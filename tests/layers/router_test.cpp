@@ -22,7 +22,7 @@ struct RouterRun {
     batch.batch.balance_weight = 1;
   }
   void forward() {
-    router.forward(fixture.ctx, weight, batch.batch, x, state);
+    router.forward(fixture.ctx, {weight}, batch.batch, x, state);
     router.account(fixture.ctx, batch.batch, state);
   }
 
@@ -118,8 +118,8 @@ TEST(Router, BalancedGoesByPosition) {
 
   HostTensor x_gradient = make_tensor(DType::f64, {3, 2}, {1, 2, 3, 4, 5, 6}), weight_gradient(DType::f64, {5, 2});
   const HostTensor weights_gradient = random_tensor(DType::f64, {3, 2}, 1);
-  run.router.backward_input(run.fixture.ctx, run.weight, weights_gradient, x_gradient, run.state);
-  run.router.backward_weight(run.fixture.ctx, run.x, run.state, weight_gradient);
+  run.router.backward_input(run.fixture.ctx, {run.weight}, weights_gradient, x_gradient, run.state);
+  run.router.backward_weight(run.fixture.ctx, run.x, run.state, {weight_gradient});
   EXPECT_EQ(elements(x_gradient), (std::vector<double>{1, 2, 3, 4, 5, 6}));
   EXPECT_EQ(elements(weight_gradient), std::vector<double>(10, 0.0));
   run.fixture.expect_memory_returned();

@@ -16,7 +16,7 @@ std::vector<std::string> names_of(const UnitSpec& unit) {
 }
 
 TEST(TransformerBlock, DeclaresItsUnits) {
-  const BlockRun dense(false), sparse(true);
+  const BlockRun dense(BlockKind::dense), sparse(BlockKind::sparse), latent(BlockKind::latent);
   ASSERT_EQ(dense.block->units().size(), 1u);
   EXPECT_EQ(dense.block->units()[0].name, "blocks/2");
   EXPECT_EQ(names_of(dense.block->units()[0]),
@@ -31,12 +31,18 @@ TEST(TransformerBlock, DeclaresItsUnits) {
   EXPECT_TRUE(sparse.block->units()[1].expert);
   EXPECT_EQ(names_of(sparse.block->units()[1]),
             (std::vector<std::string>{"blocks/2/experts/gate_up", "blocks/2/experts/down"}));
+  EXPECT_EQ(names_of(latent.block->units()[0]),
+            (std::vector<std::string>{"blocks/2/attention_norm", "blocks/2/attention/query_key_value",
+                                      "blocks/2/attention/key_value_norm", "blocks/2/attention/key_value_up",
+                                      "blocks/2/attention/output", "blocks/2/attention/query_norm",
+                                      "blocks/2/attention/query_up", "blocks/2/feed_forward_norm", "blocks/2/router",
+                                      "blocks/2/shared/gate_up", "blocks/2/shared/down"}));
 }
 
 // With all output matrices zero the block is the identity: both halves stand beside the residual stream.
 TEST(TransformerBlock, IsAResidual) {
   TestBatch batch(2, 3);
-  BlockRun run(false);
+  BlockRun run(BlockKind::dense);
   for (std::size_t parameter : {2u, 7u}) {
     const View weight = run.weights()[0][parameter];
     assign(weight, std::vector<double>(static_cast<std::size_t>(weight.size()), 0.0));
@@ -48,8 +54,9 @@ TEST(TransformerBlock, IsAResidual) {
   EXPECT_EQ(max_difference(x, y), 0);
 }
 
-class TransformerBlockTest : public testing::TestWithParam<bool> {};
-INSTANTIATE_TEST_SUITE_P(DenseAndSparse, TransformerBlockTest, testing::Bool());
+class TransformerBlockTest : public testing::TestWithParam<BlockKind> {};
+INSTANTIATE_TEST_SUITE_P(AllKinds, TransformerBlockTest,
+                         testing::Values(BlockKind::dense, BlockKind::sparse, BlockKind::latent));
 
 TEST_P(TransformerBlockTest, Gradients) {
   TestBatch batch(2, 4);
@@ -81,7 +88,7 @@ TEST_P(TransformerBlockTest, Gradients) {
 
 /// Three micro-batches through one block; weight gradients at once, or after all input gradients.
 struct ThreeBatches {
-  explicit ThreeBatches(bool sparse) : run(sparse, DType::f32) {
+  explicit ThreeBatches(BlockKind kind) : run(kind, DType::f32) {
     for (std::uint32_t i = 0; i < 3; ++i) {
       batches.emplace_back(i + 1, 5);
       batches.back().batch.balance_gradient = 0.1;

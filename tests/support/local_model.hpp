@@ -45,6 +45,17 @@ class LocalBatch {
   MicroBatch batch_;
 };
 
+/// Where element `i` of a Hugging Face tensor lies in its parameter, both flat.
+inline std::int64_t place_in(const HfPiece& piece, std::int64_t i) {
+  if (piece.strides.empty()) return piece.offset + i;
+  std::int64_t place = piece.offset;
+  for (int d = piece.shape.rank() - 1; d >= 0; --d) {
+    place += i % piece.shape[d] * piece.strides[static_cast<std::size_t>(d)];
+    i /= piece.shape[d];
+  }
+  return place;
+}
+
 class LocalModel {
  public:
   /// What a forward leaves.
@@ -65,26 +76,31 @@ class LocalModel {
       block_gradients_.emplace_back();
       for (const UnitSpec& unit : block->units()) add_unit(unit);
     }
+    for (std::size_t i = 0; i < model_.accounts().size(); ++i) {
+      const View bias = model_.accounts()[i].selection_bias;
+      if (!bias.absent()) biases_.emplace(selection_bias_name(model_.account_layers()[i]), bias);
+    }
   }
   LocalModel(const LocalModel&) = delete;
 
   Model& model() { return model_; }
   const LayerContext& context() const { return context_; }
-  /// In the order of units.
+  /// Of the parameters, in the order of units.
   const std::vector<std::string>& names() const { return names_; }
-  View value(const std::string& name) const { return values_.at(name); }
+  /// Of a parameter, or a selection bias under its name in checkpoints.
+  View value(const std::string& name) const {
+    const auto bias = biases_.find(name);
+    return bias == biases_.end() ? values_.at(name).view() : bias->second;
+  }
   /// Of a tied table both accumulators together, once backward has run.
   View gradient(const std::string& name) const { return gradients_.at(name); }
 
   void load(const SafetensorsFolder& folder) {
     for (const HfPiece& piece : hf_pieces(spec_)) {
-      const View flat = value(piece.parameter).reshape({value(piece.parameter).size()});
-      const View range = flat.rows(piece.offset, piece.offset + piece.shape.size());
-      if (context_.type == DType::f64) {
-        folder.read_slice(piece.tensor, 0, range.size(), range.data<double>());
-      } else {
-        folder.read_slice(piece.tensor, 0, range.size(), range.data<float>());
-      }
+      std::vector<double> values(static_cast<std::size_t>(piece.shape.size()));
+      folder.read_slice(piece.tensor, 0, piece.shape.size(), values.data());
+      for (std::int64_t i = 0; i < piece.shape.size(); ++i)
+        set_element(value(piece.parameter), place_in(piece, i), values[static_cast<std::size_t>(i)]);
     }
   }
 
@@ -152,6 +168,7 @@ class LocalModel {
   Model model_;
   std::vector<std::string> names_;
   std::map<std::string, Tensor> values_, gradients_;
+  std::map<std::string, View> biases_;
   std::vector<std::pair<std::string, Tensor>> tied_gradients_;
   std::vector<BlockViews> weights_, block_gradients_;
 };

@@ -5,12 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "moesaic/layers/context.hpp"
-#include "moesaic/layers/micro_batch.hpp"
-#include "moesaic/layers/parameter.hpp"
 #include "moesaic/layers/rms_norm.hpp"
-#include "moesaic/layers/rotary_table.hpp"
 #include "moesaic/layers/sequence_exchange.hpp"
+#include "moesaic/layers/sequence_mixer.hpp"
 
 namespace moesaic {
 
@@ -21,11 +18,16 @@ struct AttentionSpec {
   std::int64_t width = 0;  ///< of one head
   bool head_norm = false;  ///< RMSNorm on each query and key head before the rotation
   double norm_eps = 1e-6;
+  std::int64_t rotary_width = 0;  ///< elements of a head, from its first, that are rotated; 0: all
+  bool bias = false;              ///< of the projections to queries, keys and values
+  bool output_bias = false;
+  bool sinks = false;       ///< a learned logit a head beside those of the keys (kernels/attention_sink.hpp)
+  std::int64_t window = 0;  ///< keys that a query sees, itself counted; 0: all before it
 };
 
 /// What forward leaves for backward. Queries, keys and values lie side by side in one row a token; with head norms the
 /// queries and keys that attention reads lie in `rotated`, because the norm's backward needs those before it.
-struct AttentionState {
+struct AttentionState : SequenceMixerState {
   ConstView input;         ///< [tokens, hidden], the caller's
   Tensor query_key_value;  ///< [tokens, (heads + 2 key_heads) * width]; after the input gradient: its gradient
   Tensor rotated;          ///< [tokens, (heads + key_heads) * width], only with head norms
@@ -33,29 +35,26 @@ struct AttentionState {
   Tensor output;           ///< [tokens, heads * width], before the output projection
   Tensor log_sum_exp;      ///< [sequences, heads, length], accumulator type
   Tensor output_gradient;  ///< [tokens, hidden], from the first half of backward to the second
+  Tensor sinks_gradient;   ///< accumulator type [heads], likewise
 };
 
-/// output(softmax(q k^T / sqrt(width)) v) with q, k, v = query_key_value(x), causal within each document.
-class Attention {
+/// output(softmax(q k^T / sqrt(width)) v) with q, k, v = query_key_value(x), causal within each document and, if there is one,
+/// the window.
+class Attention : public SequenceMixer {
  public:
-  /// Parameters are named `prefix`/query_key_value, `prefix`/output and, with head norms, `prefix`/query_norm, `prefix`/key_norm.
-  /// `sequences` must outlive the layer.
+  /// Names of parameters begin with `prefix`/. `sequences` must outlive the layer.
   Attention(const AttentionSpec& spec, const std::string& prefix, SequenceExchange& sequences);
 
   /// query_key_value [(heads + 2 key_heads) * width, hidden] (rows of the queries, the keys, the values), output
-  /// [hidden, heads * width], then the head norms [width].
-  const std::vector<ParameterSpec>& parameters() const { return parameters_; }
+  /// [hidden, heads * width]; then, if the spec has them, query_norm and key_norm [width], query_key_value_bias,
+  /// output_bias [hidden], sinks [heads].
+  const std::vector<ParameterSpec>& parameters() const override { return parameters_; }
 
-  /// weights: views of parameters(), in order. x: [tokens, hidden], must stay alive until backward_weight.
   Tensor forward(const LayerContext&, std::span<const View> weights, const MicroBatch&, const RotaryTable&, ConstView x,
-                 AttentionState& state) const;
-
-  /// The gradient of x, [tokens, hidden].
+                 std::unique_ptr<SequenceMixerState>& state) const override;
   Tensor backward_input(const LayerContext&, std::span<const View> weights, const MicroBatch&, const RotaryTable&,
-                        ConstView output_gradient, AttentionState& state) const;
-
-  /// Adds to `gradients` (accumulator type) and leaves `state` empty.
-  void backward_weight(const LayerContext&, AttentionState& state, std::span<const View> gradients) const;
+                        ConstView output_gradient, SequenceMixerState& state) const override;
+  void backward_weight(const LayerContext&, SequenceMixerState& state, std::span<const View> gradients) const override;
 
  private:
   /// Strided views of the heads, [tokens, heads, width].
@@ -65,10 +64,15 @@ class Attention {
   Heads heads_of(View query_key_value) const;
   /// Queries and keys as attention reads them.
   Heads rotated_heads(const AttentionState&) const;
+  /// Queries, keys and values, as attention reads them.
+  Heads project(const LayerContext&, std::span<const View> weights, const MicroBatch&, const RotaryTable&,
+                AttentionState& state) const;
   void normalise(const LayerContext&, std::span<const View> weights, AttentionState& state) const;
   void rotate(const LayerContext&, const Heads&, const MicroBatch&, const RotaryTable&, RotaryDirection) const;
   void attend_backward(const LayerContext&, const MicroBatch&, ConstView gradient, const AttentionState&,
                        const Heads& gradients) const;
+  void differentiate_sinks(const LayerContext&, std::span<const View> weights, const MicroBatch&, View gradient,
+                           AttentionState& state) const;
   void normalise_backward(const LayerContext&, std::span<const View> weights, const Heads& gradients,
                           AttentionState& state) const;
 
@@ -76,6 +80,7 @@ class Attention {
   SequenceExchange& sequences_;
   RmsNorm norm_;
   std::vector<ParameterSpec> parameters_;
+  std::size_t norms_ = 0, bias_ = 0, output_bias_ = 0, sinks_ = 0;  ///< where they begin among parameters_
 };
 
 }  // namespace moesaic

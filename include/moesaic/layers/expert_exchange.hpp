@@ -12,7 +12,7 @@ struct ExpertInput {
   ConstView rows;          ///< [rows, hidden]
   ConstView indices;       ///< i32 [rows, top_k]: this rank's expert, counted from its first; -1 for experts elsewhere
   ConstView weights;       ///< accumulator type [rows, top_k], 0 where -1
-  std::int64_t slots = 0;  ///< entries of indices that are not -1 (host); a bound of it (GPU)
+  std::int64_t slots = 0;  ///< entries of indices that are not -1
 };
 
 /// Gradients that come back to the tokens' rank.

@@ -8,8 +8,10 @@ namespace moesaic {
 
 /// Views of the experts' weights, or of their gradients.
 struct ExpertViews {
-  View gate_up;  ///< [experts, 2 * width, hidden], of each the rows of gate, then of up
-  View down;     ///< [experts, hidden, width]
+  View gate_up;            ///< [experts, 2 * width, hidden], of each the rows of gate, then of up
+  View down;               ///< [experts, hidden, width]
+  View gate_up_bias = {};  ///< [experts, 2 * width]; absent: none
+  View down_bias = {};     ///< [experts, hidden]; absent: none
 };
 
 /// Slots are rows in expert order. Slot rows are gathered again for the weight gradient rather than kept.
@@ -29,14 +31,16 @@ struct ExpertGradients {
 };
 
 /// [rows, hidden]: of each row the sum over its experts here of weight * expert(row), in the order of its slots.
-Tensor experts_forward(const LayerContext&, const ExpertViews& weights, const ExpertInput& input, ExpertState& state);
+Tensor experts_forward(const LayerContext&, const ExpertViews& weights, const ExpertInput& input, ExpertState& state,
+                       const SwigluOptions& = {});
 
 /// experts_forward without the sum: sets `state` alone.
-void experts_recompute(const LayerContext&, const ExpertViews& weights, const ExpertInput& input, ExpertState& state);
+void experts_recompute(const LayerContext&, const ExpertViews& weights, const ExpertInput& input, ExpertState& state,
+                       const SwigluOptions& = {});
 
 /// output_gradient: [rows, hidden].
 ExpertGradients experts_backward_input(const LayerContext&, const ExpertViews& weights, const ExpertInput& input,
-                                       ConstView output_gradient, ExpertState& state);
+                                       ConstView output_gradient, ExpertState& state, const SwigluOptions& = {});
 
 /// Adds to `gradients` (accumulator type) and leaves `state` empty.
 void experts_backward_weight(const LayerContext&, const ExpertInput& input, ExpertState& state,

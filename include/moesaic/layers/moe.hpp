@@ -2,8 +2,10 @@
 /// Mixture-of-experts feed-forward: router, dispatch, grouped SwiGLU experts, weighted combination.
 
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "moesaic/layers/dense.hpp"
 #include "moesaic/layers/experts.hpp"
 #include "moesaic/layers/feed_forward.hpp"
 #include "moesaic/layers/moe_spec.hpp"
@@ -18,11 +20,15 @@ struct MoeState : FeedForwardState {
   ExpertState experts;
   std::unique_ptr<ExpertPassage> passage;
   const ExpertInput* expert_input = nullptr;  ///< the passage's
+  std::unique_ptr<FeedForwardState> shared;
 };
 
-/// y[t] = sum over the chosen experts e of weight[t,e] * down_e(silu(gate_e(x[t])) * up_e(x[t])).
+/// y[t] = sum over the chosen experts e of weight[t,e] * down_e(swiglu(gate_e(x[t]), up_e(x[t]))), plus the shared expert's
+/// (DeepSeekMoE, arXiv 2401.06066), a dense feed-forward that is computed while tokens and gradients travel.
 /// Parameters: `prefix`/router [experts, hidden]; of the experts `prefix`/experts/gate_up [experts, 2 * width, hidden]
-/// (rows of gate, then of up) and `prefix`/experts/down [experts, hidden, width].
+/// (rows of gate, then of up) and `prefix`/experts/down [experts, hidden, width]; with biases `prefix`/router_bias [experts],
+/// `prefix`/experts/gate_up_bias [experts, 2 * width] and `prefix`/experts/down_bias [experts, hidden]; `prefix`/shared/gate_up
+/// and `prefix`/shared/down as DenseFeedForward.
 class MoeLayer : public FeedForward {
  public:
   /// `exchange` and `statistics` (null: nobody to share with) must outlive the layer.
@@ -44,11 +50,14 @@ class MoeLayer : public FeedForward {
  private:
   /// Sends x on its way along the routing in `state`.
   void initiate_dispatch(const LayerContext&, ConstView x, MoeState& state) const;
+  /// The last of the dense parameters.
+  FeedForwardViews shared_views(const FeedForwardViews& views) const;
 
   MoeSpec spec_;
   std::string prefix_;
   ExpertExchange& exchange_;
   Router router_;
+  std::optional<DenseFeedForward> shared_;
 };
 
 }  // namespace moesaic

@@ -21,29 +21,36 @@ struct RouterState {
   Tensor logits_gradient;   ///< storage type [tokens, experts], from the input gradient to the weight gradient
 };
 
+/// Views of the router's parameters, or of their gradients.
+struct RouterViews {
+  View weight;     ///< [experts, hidden]
+  View bias = {};  ///< [experts]; absent: none
+};
+
 class Router {
  public:
   /// `statistics`: of the spec's scope; null: no other rank shares a sequence or micro-batch.
   Router(const MoeSpec& spec, StatisticsExchange* statistics, const MoeAccounts& accounts)
       : spec_(spec), statistics_(statistics), accounts_(accounts) {}
 
-  /// Sets state.routing. weight: [experts, hidden]; x: [tokens, hidden].
-  void forward(const LayerContext&, ConstView weight, const MicroBatch&, ConstView x, RouterState& state) const;
+  /// Sets state.routing. x: [tokens, hidden].
+  void forward(const LayerContext&, const RouterViews& weights, const MicroBatch&, ConstView x,
+               RouterState& state) const;
 
   /// Adds the routing to the load and, for a learned router, its auxiliary loss; balanced by auxiliary loss, keeps that
   /// loss's gradient. This exchanges statistics, with zero tokens too.
   void account(const LayerContext&, const MicroBatch&, RouterState& state) const;
 
   /// Adds to x_gradient what reaches x through the routing weights and the auxiliary loss.
-  void backward_input(const LayerContext&, ConstView weight, ConstView weights_gradient, View x_gradient,
+  void backward_input(const LayerContext&, const RouterViews& weights, ConstView weights_gradient, View x_gradient,
                       RouterState& state) const;
 
-  /// weight_gradient (accumulator type) += the gradient that backward_input left; x as in forward.
-  void backward_weight(const LayerContext&, ConstView x, RouterState& state, View weight_gradient) const;
+  /// Adds to `gradients` (accumulator type) those that backward_input left; x as in forward.
+  void backward_weight(const LayerContext&, ConstView x, RouterState& state, const RouterViews& gradients) const;
 
  private:
-  RouterOptions options() const { return {.top_k = spec_.top_k, .renormalise = spec_.renormalise}; }
-  void route_learned(const LayerContext&, ConstView weight, ConstView x, Routing&) const;
+  RouterOptions options() const;
+  void route_learned(const LayerContext&, const RouterViews& weights, ConstView x, Routing&) const;
   void count_load(const LayerContext&, ConstView counts) const;
   void balance(const LayerContext&, const MicroBatch&, View counts, View probability_sums, RouterState&) const;
 

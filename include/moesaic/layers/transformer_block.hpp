@@ -2,10 +2,14 @@
 /// A pre-norm transformer block: attention, then a dense or a mixture-of-experts feed-forward, each around a residual.
 
 #include <memory>
+#include <span>
+#include <string>
+#include <vector>
 
-#include "moesaic/layers/attention.hpp"
 #include "moesaic/layers/block.hpp"
-#include "moesaic/layers/moe.hpp"
+#include "moesaic/layers/feed_forward.hpp"
+#include "moesaic/layers/rms_norm.hpp"
+#include "moesaic/layers/sequence_mixer.hpp"
 
 namespace moesaic {
 
@@ -15,13 +19,13 @@ namespace moesaic {
 /// the beginning of backward_input (Chen et al. 2016, arXiv 1604.06174), from where it stays until backward_weight.
 class TransformerBlock : public ModelBlock {
  public:
-  /// Dense. `rotary` and `sequences` must outlive the block.
-  TransformerBlock(std::int64_t index, const AttentionSpec& attention, std::int64_t dense_width, double norm_eps,
-                   const RotaryTable& rotary, SequenceExchange& sequences);
-  /// Sparse. `rotary`, `sequences`, `experts` and `statistics` (may be null) must outlive the block.
-  TransformerBlock(std::int64_t index, const AttentionSpec& attention, const MoeSpec& moe, double norm_eps,
-                   const RotaryTable& rotary, SequenceExchange& sequences, ExpertExchange& experts,
-                   StatisticsExchange* statistics, const MoeAccounts& accounts);
+  /// `attention`, any kind, and `feed_forward`, dense or sparse: their parameters begin with path(index). `rotary` must
+  /// outlive the block.
+  TransformerBlock(std::int64_t index, std::int64_t hidden, double norm_eps, const RotaryTable& rotary,
+                   std::unique_ptr<SequenceMixer> attention, std::unique_ptr<FeedForward> feed_forward);
+
+  /// "blocks/<index>", where the names of the block's units and parameters begin.
+  static std::string path(std::int64_t index);
 
   const std::vector<UnitSpec>& units() const override { return units_; }
   Tensor forward(const LayerContext&, const BlockViews& weights, const MicroBatch&, Tensor hidden,
@@ -40,15 +44,13 @@ class TransformerBlock : public ModelBlock {
     FeedForwardViews feed_forward;
   };
 
-  TransformerBlock(std::int64_t index, const AttentionSpec& attention, double norm_eps, const RotaryTable& rotary,
-                   SequenceExchange& sequences, std::unique_ptr<FeedForward> feed_forward);
   Parts parts_of(const BlockViews& views) const;
   void attend(const LayerContext&, const Parts&, const MicroBatch&, State& state) const;
   void forget(Recompute recompute, State& state) const;
   void restore(const LayerContext&, const Parts&, const MicroBatch&, State& state) const;
 
   RmsNorm norm_;
-  Attention attention_;
+  std::unique_ptr<SequenceMixer> attention_;
   std::unique_ptr<FeedForward> feed_forward_;
   const RotaryTable& rotary_;
   std::vector<UnitSpec> units_;
