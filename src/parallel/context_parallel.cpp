@@ -1,62 +1,15 @@
 #include "moesaic/parallel/context_parallel.hpp"
 
-#include <array>
+#include <algorithm>
 #include <limits>
 #include <utility>
 #include <vector>
 
-#include "moesaic/grid/block.hpp"
+#include "key_value.hpp"
+#include "moesaic/parallel/halo_exchange.hpp"
 
 namespace moesaic {
 namespace {
-
-/// One of the two blocks of a rank: where it lies in the sequence, and where among the rank's own tokens.
-struct OwnBlock {
-  Block whole, own;
-};
-
-std::array<OwnBlock, 2> blocks_of(std::int64_t own_length, const Communicator& ranks, int rank) {
-  const BlockPair pair = mirrored_blocks_of(own_length * ranks.size(), ranks.size(), rank);
-  return {{{pair.early, {0, pair.early.size()}}, {pair.late, {pair.early.size(), own_length}}}};
-}
-
-/// The block's part of a tensor [sequences, length, ...] of its rank's tokens.
-View part(const View& tokens, Block block) { return tokens.slice(1, block.begin, block.end); }
-ConstView part(const ConstView& tokens, Block block) { return tokens.slice(1, block.begin, block.end); }
-
-/// Keys and values of a rank, or their gradients, in one buffer: one message.
-struct KeyValue {
-  Tensor buffer;
-  View key, value;  ///< [sequences, length, heads, width]
-};
-
-/// The two views of a flat buffer.
-KeyValue key_value_of(View flat, const Extents& key, const Extents& value) {
-  return {.buffer = {},
-          .key = flat.rows(0, key.size()).reshape(key),
-          .value = flat.rows(key.size(), flat.size()).reshape(value)};
-}
-
-KeyValue make_key_value(const LayerContext& ctx, DType type, const Extents& key, const Extents& value) {
-  Tensor buffer = ctx.on.arena->tensor(type, {key.size() + value.size()}, Label::exchange);
-  KeyValue result = key_value_of(buffer, key, value);
-  result.buffer = std::move(buffer);
-  return result;
-}
-
-KeyValue packed(const LayerContext& ctx, ConstView k, ConstView v) {
-  KeyValue result = make_key_value(ctx, k.dtype(), k.extents(), v.extents());
-  ctx.ops->copy(ctx.on, k, result.key);
-  ctx.ops->copy(ctx.on, v, result.value);
-  return result;
-}
-
-/// Sums of gradients, zero at first.
-KeyValue zero_gradients(const LayerContext& ctx, const Extents& key, const Extents& value) {
-  KeyValue result = make_key_value(ctx, ctx.accumulator(), key, value);
-  ctx.ops->fill(ctx.on, 0, result.buffer);
-  return result;
-}
 
 /// The queries of this rank and what is computed of them.
 struct Queries {
@@ -65,14 +18,10 @@ struct Queries {
   ConstView q;
 };
 
-/// The mask between two blocks of one sequence.
-AttentionMask mask_between(const AttentionMask& whole, const OwnBlock& query, Block keys) {
-  AttentionMask mask = whole;
-  mask.offset = query.whole.begin - keys.begin;
-  if (whole.query_documents.absent()) return mask;
-  mask.query_documents = part(whole.query_documents, query.own);
-  mask.key_documents = part(whole.key_documents, keys);
-  return mask;
+/// Whether some of the queries may see some of the keys, documents aside.
+bool may_see(const AttentionMask& mask, Block queries, Block keys) {
+  const bool outside = mask.window > 0 && queries.begin - (keys.end - 1) >= mask.window;
+  return !outside && (!mask.causal || keys.begin < queries.end);
 }
 
 /// body(query block of `rank`, key block of `source`) for the pairs of blocks that may see each other, in order.
@@ -81,7 +30,7 @@ void for_pairs(const Communicator& ranks, const AttentionMask& mask, std::int64_
                const Body& body) {
   for (const OwnBlock& query : blocks_of(length, ranks, ranks.rank()))
     for (const OwnBlock& keys : blocks_of(length, ranks, source))
-      if (!mask.causal || keys.whole.begin <= query.whole.begin) body(query, keys);
+      if (may_see(mask, query.whole, keys.whole)) body(query, keys);
 }
 
 /// Attention of a block of queries, merged into out and log_sum_exp (of all this rank's tokens).
@@ -156,11 +105,6 @@ Gathered gathered_views(Tensor buffer, int ranks, const Extents& key, const Exte
   return all;
 }
 
-Extents with_length(Extents extents, std::int64_t length) {
-  extents[1] = length;
-  return extents;
-}
-
 /// Keys and values of whole sequences, in their order.
 KeyValue gather_sequences(const LayerContext& ctx, Communicator& ranks, ConstView k, ConstView v) {
   const KeyValue mine = packed(ctx, k, v);
@@ -199,7 +143,8 @@ void scatter_gradients(const LayerContext& ctx, Communicator& ranks, const KeyVa
 
 /// The keys that a block of queries may see.
 Block visible_keys(const AttentionMask& mask, const OwnBlock& query, std::int64_t length) {
-  return {0, mask.causal ? query.whole.end : length};
+  const std::int64_t begin = mask.window == 0 ? 0 : std::max<std::int64_t>(0, query.whole.begin - mask.window + 1);
+  return {begin, mask.causal ? query.whole.end : length};
 }
 
 /// Sums of partial results of all this rank's queries, none yet.
@@ -312,8 +257,12 @@ void GatherExchange::attention_backward(const LayerContext& ctx, const Attention
 
 std::unique_ptr<SequenceExchange> make_sequence_exchange(Communicator& context_ranks, ContextExchange kind) {
   if (context_ranks.size() == 1) return std::make_unique<LocalSequences>();
-  if (kind == ContextExchange::gather) return std::make_unique<GatherExchange>(context_ranks);
-  return std::make_unique<RingExchange>(context_ranks);
+  std::unique_ptr<SequenceExchange> whole;
+  if (kind == ContextExchange::gather)
+    whole = std::make_unique<GatherExchange>(context_ranks);
+  else
+    whole = std::make_unique<RingExchange>(context_ranks);
+  return std::make_unique<HaloExchange>(context_ranks, std::move(whole));
 }
 
 }  // namespace moesaic

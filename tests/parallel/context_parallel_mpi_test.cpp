@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
+#include <utility>
 
 #include "moesaic/comm/mpi_communicator.hpp"
 #include "moesaic/comm/recording_communicator.hpp"
@@ -81,12 +83,12 @@ class ContextParallel : public ::testing::TestWithParam<ContextExchange> {
   }
 
   /// documents: [sequences, length] or absent.
-  void expect_as_whole(const Sizes& s, bool causal, ConstView documents = {}) {
+  void expect_as_whole(const Sizes& s, bool causal, ConstView documents = {}, std::int64_t window = 0) {
     Operands whole = whole_operands(s);
     LocalSequences local;
-    whole.run(local, ctx, {.causal = causal, .query_documents = documents, .key_documents = documents});
+    AttentionMask mask{.causal = causal, .window = window, .query_documents = documents, .key_documents = documents};
+    whole.run(local, ctx, mask);
 
-    AttentionMask mask{.causal = causal, .query_documents = documents, .key_documents = documents};
     HostTensor own_documents(DType::i32, {s.sequences, 2 * s.block});
     if (!documents.absent()) mask.query_documents = (own_documents = own_part(documents, 1, ranks));
     Operands own = own_operands(s, whole);
@@ -97,6 +99,18 @@ class ContextParallel : public ::testing::TestWithParam<ContextExchange> {
     expect_own_part(own.k_gradient, whole.k_gradient, 1, "k");
     expect_own_part(own.v_gradient, whole.v_gradient, 1, "v");
     EXPECT_EQ(arena.used(), 0);
+  }
+
+  /// Documents of 5, 1, 7, 2, ... tokens begin and end anywhere in the blocks.
+  HostTensor documents_of(const Sizes& s) const {
+    HostTensor documents(DType::i32, {s.sequences, length(s)});
+    constexpr std::array<std::int64_t, 5> lengths{5, 1, 7, 2, 10};
+    std::int64_t left = 0, document = 0;
+    for (std::int64_t t = 0; t < documents.view().size(); ++t, --left) {
+      if (left == 0 || t == length(s)) left = lengths[static_cast<std::size_t>(document++ % 5)];
+      set_element(documents, t, static_cast<double>(document));
+    }
+    return documents;
   }
 
   std::int64_t take_sent() {
@@ -130,17 +144,59 @@ TEST_P(ContextParallel, BothDirections) { expect_as_whole({2, 3, 4, 2, 4, 4}, fa
 
 TEST_P(ContextParallel, NoSequences) { expect_as_whole({0, 3, 4, 2, 4, 4}, true); }
 
-// Documents of 5, 1, 7, 2, ... tokens begin and end anywhere in the blocks of 4.
 TEST_P(ContextParallel, DocumentsAcrossTheEdgesOfBlocks) {
   const Sizes s{2, 4, 4, 2, 4, 3};
-  HostTensor documents(DType::i32, {s.sequences, length(s)});
-  constexpr std::array<std::int64_t, 5> lengths{5, 1, 7, 2, 10};
-  std::int64_t left = 0, document = 0;
-  for (std::int64_t t = 0; t < documents.view().size(); ++t, --left) {
-    if (left == 0 || t == length(s)) left = lengths[static_cast<std::size_t>(document++ % 5)];
-    set_element(documents, t, static_cast<double>(document));
+  expect_as_whole(s, true, documents_of(s));
+}
+
+// Within a block, of a block, over a few, over the whole sequence: some blocks are seen in part, some not at all.
+TEST_P(ContextParallel, Windows) {
+  for (const std::int64_t window : {1, 2, 3, 4, 5, 7, 9, 13, 100}) {
+    SCOPED_TRACE(window);
+    const Sizes s{2, 4, 4, 2, 4, 3};
+    expect_as_whole(s, true, {}, window);
+    expect_as_whole(s, false, {}, window);
+    expect_as_whole(s, true, documents_of(s), window);
   }
-  expect_as_whole(s, true, documents);
+  expect_as_whole({1, 70, 2, 1, 4, 4}, true, {}, 65);
+  expect_as_whole({1, 70, 2, 1, 4, 4}, true, {}, 90);
+  expect_as_whole({0, 4, 2, 1, 4, 4}, true, {}, 3);
+}
+
+// The first block is NaN: in blocks for which attention to it were computed and hidden, products with it would be, too. A
+// window of 2 takes halos, one of 6 the exchange.
+TEST_P(ContextParallel, BlocksOutsideTheWindowAreSkipped) {
+  if (ranks.size() == 1) return;  // one piece
+  const Sizes s{1, 4, 2, 1, 2, 2};
+  for (const std::int64_t window : {2, 6}) {
+    Operands whole = whole_operands(s);
+    poison(whole.k.view().slice(1, 0, 4));
+    poison(whole.v.view().slice(1, 0, 4));
+    Operands own = own_operands(s, whole);
+    own.run(*exchange, ctx, {.window = window});
+    const BlockPair blocks = mirrored_blocks_of(length(s), ranks.size(), ranks.rank());
+    for (const auto& [block, first] : {std::pair{blocks.early, 0}, std::pair{blocks.late, 4}}) {
+      if (block.begin - 3 < window) continue;  // it sees the last of them
+      for (const HostTensor* x : {&own.out, &own.q_gradient, &own.k_gradient, &own.v_gradient})
+        for (double value : elements(x->view().slice(1, first, first + 4))) EXPECT_FALSE(std::isnan(value));
+    }
+  }
+}
+
+TEST_P(ContextParallel, BytesOfAWindowAreThoseOfItsHalos) {
+  const Sizes s{2, 4, 6, 2, 5, 3};
+  const Operands whole = whole_operands(s);
+  Operands own = own_operands(s, whole);
+  const AttentionMask mask{.window = 4};
+  const std::int64_t elements = s.sequences * 3 * s.key_heads * (s.width + s.value_width);
+  // A rank's early block is followed by the next rank's, its late one by the one of the rank before.
+  const std::int64_t after = (ranks.rank() + 1 < ranks.size()) + (ranks.rank() > 0);
+  exchange->attention_forward(ctx, mask, 0.5, own.q, own.k, own.v, own.out, own.log_sum_exp);
+  EXPECT_EQ(take_sent(), after * elements * 8);
+  exchange->attention_backward(ctx, mask, 0.5, own.q, own.k, own.v, own.out, own.log_sum_exp, own.out_gradient,
+                               own.q_gradient, own.k_gradient, own.v_gradient);
+  const std::int64_t before = (ranks.rank() > 0) + (ranks.rank() + 1 < ranks.size());
+  EXPECT_EQ(take_sent(), (after + before) * elements * 8);
 }
 
 TEST_P(ContextParallel, TakesAndSetsViewsOfOneProjection) {
