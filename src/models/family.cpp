@@ -1,10 +1,15 @@
 #include "moesaic/models/family.hpp"
 
+#include <fmt/ranges.h>
+
 #include <array>
 #include <string>
 
 #include "moesaic/base/contract.hpp"
 #include "moesaic/base/text.hpp"
+#include "moesaic/models/families/deepseek_v3.hpp"
+#include "moesaic/models/families/gpt_oss.hpp"
+#include "moesaic/models/families/mixtral.hpp"
 #include "moesaic/models/families/qwen3_moe.hpp"
 
 namespace moesaic {
@@ -12,6 +17,10 @@ namespace moesaic {
 namespace {
 
 constexpr std::array families = {
+    ModelFamily{"deepseek_v3", deepseek_v3::spec, deepseek_v3::pieces},
+    ModelFamily{"gpt_oss", gpt_oss::spec, gpt_oss::pieces},
+    ModelFamily{"kimi_k2", deepseek_v3::spec, deepseek_v3::pieces},
+    ModelFamily{"mixtral", mixtral::spec, mixtral::pieces},
     ModelFamily{"qwen3_moe", qwen3_moe::spec, qwen3_moe::pieces},
 };
 

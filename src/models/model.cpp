@@ -1,22 +1,41 @@
 #include "moesaic/models/model.hpp"
 
+#include <bit>
+
+#include "moesaic/layers/dense.hpp"
 #include "moesaic/layers/embedding.hpp"
 #include "moesaic/layers/head.hpp"
 #include "moesaic/layers/transformer_block.hpp"
+#include "moesaic/tensor/transfer.hpp"
+
+#include <utility>
 
 namespace moesaic {
 
 namespace {
 
 RotaryTable rotary_table(const ModelSpec& spec, std::int64_t positions, const LayerContext& context) {
-  const std::int64_t width = spec.blocks.empty() ? 0 : spec.blocks[0].attention.width;
-  return {*context.on.arena, context.accumulator(), positions, width, spec.rope.theta};
+  const std::int64_t width = spec.blocks.empty() ? 0 : spec.blocks[0].rotary_width();
+  return {*context.on.arena, context.accumulator(), positions, width, spec.rope};
 }
 
 /// The block at `index` if it is a transformer block, else null.
 const BlockSpec* transformer_block(const ModelSpec& spec, std::int64_t index) {
   const auto layers = static_cast<std::int64_t>(spec.blocks.size());
   return 1 <= index && index <= layers ? &spec.blocks[static_cast<std::size_t>(index - 1)] : nullptr;
+}
+
+std::unique_ptr<SequenceMixer> make_attention(const BlockSpec& block, const std::string& path,
+                                              SequenceExchange& sequences) {
+  if (block.latent) return std::make_unique<LatentAttention>(*block.latent, path + "/attention", sequences);
+  return std::make_unique<Attention>(block.attention, path + "/attention", sequences);
+}
+
+std::unique_ptr<FeedForward> make_feed_forward(const BlockSpec& block, std::int64_t hidden, const std::string& path,
+                                               ExpertExchange& experts, StatisticsExchange* statistics,
+                                               const MoeAccounts& accounts) {
+  if (!block.sparse()) return std::make_unique<DenseFeedForward>(hidden, block.dense_width, path + "/feed_forward");
+  return std::make_unique<MoeLayer>(block.moe, path, experts, statistics, accounts);
 }
 
 }  // namespace
@@ -33,11 +52,11 @@ Model::Model(const ModelSpec& spec, std::int64_t positions, SequenceExchange& se
     const BlockSpec* block = transformer_block(spec, index);
     if (block == nullptr)
       return std::make_unique<HeadBlock>(spec.vocabulary, spec.hidden, spec.norm_eps, spec.tied_head);
-    if (!block->sparse())
-      return std::make_unique<TransformerBlock>(index - 1, block->attention, block->dense_width, spec.norm_eps, rotary_,
-                                                sequences);
-    return std::make_unique<TransformerBlock>(index - 1, block->attention, block->moe, spec.norm_eps, rotary_,
-                                              sequences, experts, statistics, here ? *accounts++ : MoeAccounts());
+    const std::string path = TransformerBlock::path(index - 1);
+    const MoeAccounts own = block->sparse() && here ? *accounts++ : MoeAccounts();
+    return std::make_unique<TransformerBlock>(index - 1, spec.hidden, spec.norm_eps, rotary_,
+                                              make_attention(*block, path, sequences),
+                                              make_feed_forward(*block, spec.hidden, path, experts, statistics, own));
   };
   for (const BlockRange& range : ranges)
     for (std::int64_t index = range.first; index < range.last; ++index) blocks_.push_back(make_block(index, true));
@@ -61,7 +80,7 @@ void Model::make_accounts(const ModelSpec& spec, const std::vector<BlockRange>& 
     }
   }
   for (const BlockSpec& block : spec.blocks)
-    if (block.sparse()) biased_experts_.push_back(block.moe.balance == Balance::bias ? block.moe.experts : 0);
+    if (block.sparse()) biased_experts_.push_back(block.moe.biased() ? block.moe.experts : 0);
   std::int64_t size = 0;
   for (const MoeSpec* moe : layers) size += moe->experts + 1;
   counted_ = context_.on.arena->tensor(DType::f64, {size}, Label::batch);
@@ -78,10 +97,25 @@ void Model::make_accounts(const ModelSpec& spec, const std::vector<BlockRange>& 
 }
 
 View Model::selection_bias(const MoeSpec& moe) {
-  if (moe.balance != Balance::bias) return {};
+  if (!moe.biased()) return {};
   selection_biases_.push_back(context_.on.arena->tensor(context_.accumulator(), {moe.experts}, Label::batch));
   context_.ops->fill(context_.on, 0, selection_biases_.back());
   return selection_biases_.back();
+}
+
+std::vector<MoeCounts> Model::counts() const {
+  std::vector<std::int64_t> all(static_cast<std::size_t>(counted_.view().size()));
+  const View flat = counted_.view();
+  download(context_.on.stream, View(flat.raw(), DType::i64, flat.device(), flat.extents()),
+           host_view(all.data(), {std::ssize(all)}));
+  std::vector<MoeCounts> counts;
+  auto at = all.begin();
+  for (const MoeAccounts& account : accounts_) {
+    const auto end = at + account.load.size();
+    counts.push_back({{at, end}, std::bit_cast<double>(*end)});
+    at = end + 1;
+  }
+  return counts;
 }
 
 // Counts and losses are eight bytes each, and zero is the same in both.

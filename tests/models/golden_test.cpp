@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -49,7 +50,7 @@ class GoldenPass {
       : golden_(name), spec_(model_spec(HfConfig::load(golden_.config()))),
         local_(spec_, type, golden_.shape("input_ids")[1], ops_),
         batch_(golden_.shape("input_ids")[0], golden_.tokens("input_ids"), golden_.tokens("labels")),
-        tolerance_(type == DType::f64 ? 1e-6 : 1e-5) {
+        tolerance_(type == DType::f64 ? 2e-6 : 1e-5) {
     recorded.clear();
     local_.load(SafetensorsFolder(golden_.folder()));
     pass_ = local_.forward(*batch_);
@@ -69,6 +70,7 @@ class GoldenPass {
   void check_losses() const {
     const double loss = mean_scale() * element(pass_.head().loss_sum.view(), 0);
     EXPECT_LT(relative_distance({loss}, golden_.numbers("loss")), tolerance_);
+    if (!golden_.reference().contains("aux_loss")) return;  // of softmax routers
     std::vector<RecordedRouting> routing;
     for (const auto& [probabilities, indices] : recorded) routing.push_back({probabilities, indices});
     ASSERT_EQ(routing.size(), static_cast<std::size_t>(spec_.moe_layers()));
@@ -80,9 +82,10 @@ class GoldenPass {
     const SafetensorsFile file(golden_.gradients());
     double squares = 0;
     for (const HfPiece& piece : hf_pieces(spec_)) {
+      if (is_state(piece)) continue;  // no gradient
       const View gradient = local_.gradient(piece.parameter);
-      const View flat = gradient.reshape({gradient.size()});
-      const std::vector<double> values = elements(flat.rows(piece.offset, piece.offset + piece.shape.size()));
+      std::vector<double> values;
+      for (std::int64_t i = 0; i < piece.shape.size(); ++i) values.push_back(element(gradient, place_in(piece, i)));
       EXPECT_LT(relative_distance(values, file.read<double>(piece.tensor)), tolerance_) << piece.tensor;
       for (double value : values) squares += value * value;
     }
@@ -101,17 +104,23 @@ class GoldenPass {
   LocalModel::Pass pass_;
 };
 
-class Golden : public ::testing::TestWithParam<DType> {};
+using Case = std::tuple<const char*, DType>;
 
-TEST_P(Golden, Qwen3Moe) {
-  GoldenPass pass("qwen3_moe", GetParam());
+class Golden : public ::testing::TestWithParam<Case> {};
+
+TEST_P(Golden, FirstBatch) {
+  const auto [name, type] = GetParam();
+  GoldenPass pass(name, type);
   pass.check_hidden_states();
   pass.check_losses();
   pass.check_gradients();
 }
 
-INSTANTIATE_TEST_SUITE_P(OneRank, Golden, ::testing::Values(DType::f32, DType::f64),
-                         [](const auto& instance) { return std::string(name_of(instance.param)); });
+INSTANTIATE_TEST_SUITE_P(
+    OneRank, Golden, ::testing::Combine(::testing::ValuesIn(golden_cases), ::testing::Values(DType::f32, DType::f64)),
+    [](const auto& instance) {
+      return fmt::format("{}_{}", std::get<0>(instance.param), name_of(std::get<1>(instance.param)));
+    });
 
 }  // namespace
 }  // namespace moesaic

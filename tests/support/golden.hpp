@@ -11,6 +11,9 @@
 
 namespace moesaic {
 
+/// The families that have a case.
+inline constexpr const char* golden_cases[] = {"qwen3_moe", "deepseek_v3", "kimi_k2", "gpt_oss", "mixtral"};
+
 /// One case, e.g. GoldenCase("qwen3_moe"). Arrays are those of its reference.safetensors, flattened row-major.
 class GoldenCase {
  public:

@@ -1,8 +1,10 @@
 #pragma once
 /// The 20 reference steps as a run of the program's own trainer.
 
+#include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include <cmath>
 #include <fstream>
 #include <vector>
 
@@ -63,6 +65,16 @@ inline Status train(const RunSettings& settings) {
 inline std::vector<nlohmann::json> trained_metrics(const RunSettings& settings) {
   const Status status = train(settings);
   return status == done ? read_metrics(settings.directory) : std::vector<nlohmann::json>{};
+}
+
+/// 20 losses within 5e-6 and 20 gradient norms within 5e-5, relative.
+inline void expect_golden_curve(const GoldenCase& golden, const std::vector<nlohmann::json>& metrics) {
+  const auto loss = golden.numbers("train.loss"), norm = golden.numbers("train.grad_norm");
+  ASSERT_EQ(metrics.size(), loss.size());
+  for (std::size_t i = 0; i < loss.size(); ++i) {
+    EXPECT_LE(std::abs(metrics[i]["loss"].get<double>() / loss[i] - 1), 5e-6) << "step " << i + 1;
+    EXPECT_LE(std::abs(metrics[i]["grad_norm"].get<double>() / norm[i] - 1), 5e-5) << "step " << i + 1;
+  }
 }
 
 }  // namespace moesaic

@@ -21,6 +21,12 @@ struct BlockRange {
 /// The range that holds all blocks.
 BlockRange all_blocks(const ModelSpec& spec);
 
+/// What a MoE layer counted, on the host.
+struct MoeCounts {
+  std::vector<std::int64_t> load;  ///< [experts]
+  double auxiliary_loss = 0;
+};
+
 /// Owns layers and what their routers count, but no parameters: those are handed to each block. Not movable: blocks
 /// refer to the rotary table.
 class Model {
@@ -40,6 +46,8 @@ class Model {
   /// The units of the whole model in order, those of blocks that are not here too.
   const std::vector<UnitSpec>& units() const { return units_; }
 
+  const RotaryTable& rotary() const { return rotary_; }
+
   /// One a MoE layer of these blocks, in order.
   const std::vector<MoeAccounts>& accounts() const { return accounts_; }
   /// Which of the whole model's MoE layers each of these is.
@@ -48,12 +56,14 @@ class Model {
   std::int64_t moe_layers() const { return std::ssize(biased_experts_); }
   /// Experts of the whole model's MoE layer `layer` if it has selection biases, else 0.
   std::int64_t biased_experts(std::int64_t layer) const { return biased_experts_[static_cast<std::size_t>(layer)]; }
+  /// What accounts() hold now, in their order. Waits for the device.
+  std::vector<MoeCounts> counts() const;
   /// Sets loads and auxiliary losses to zero; selection biases stay.
   void zero_accounts();
 
  private:
   void make_accounts(const ModelSpec& spec, const std::vector<BlockRange>& ranges);
-  /// Zero at first; absent unless the layer is balanced by bias.
+  /// Zero at first; absent unless the layer is biased.
   View selection_bias(const MoeSpec& moe);
 
   LayerContext context_;
