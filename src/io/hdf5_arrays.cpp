@@ -75,6 +75,7 @@ std::string misfit(const Hdf5Array& array, std::span<const Block> ranges, ConstV
 }  // namespace
 
 void Hdf5File::create_array(std::string_view name, DType type, const Shape& shape) {
+  const auto turn = lock_hdf5();
   const Hdf5Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose), layout(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
   H5Pset_create_intermediate_group(links, 1);
   H5Pset_layout(layout, H5D_CONTIGUOUS);
@@ -100,6 +101,7 @@ std::int64_t Hdf5File::rounds(std::int64_t count, std::int64_t most, const std::
 
 void Hdf5File::transfer(std::string_view name, std::span<const Block> ranges, ConstView values, void* out,
                         bool collective) const {
+  const auto turn = lock_hdf5();
   const Hdf5Array target = array(name);
   const std::int64_t count = total_size(ranges), bytes = size_of(values.dtype());
   const std::int64_t most = std::max<std::int64_t>(transfer_limit_ / bytes, 1);
@@ -131,6 +133,7 @@ void Hdf5File::read_flat(std::string_view name, std::span<const Block> ranges, V
 }
 
 std::vector<std::int64_t> Hdf5File::read_integers(std::string_view name, Block range) const {
+  const auto turn = lock_hdf5();
   const Hdf5Array source = array(name);
   MOESAIC_VALIDATE(source.type && (converts_to<std::int64_t>(*source.type) || *source.type == StorageType::u64),
                    "{}: array '{}' does not hold integers; store it as an integer type", path_.string(), name);

@@ -59,37 +59,44 @@ std::int64_t Hdf5File::open_or_make(std::string_view object) {
 }
 
 void Hdf5File::set_integer(std::string_view object, std::string_view key, std::int64_t value) {
+  const auto turn = lock_hdf5();
   const Hdf5Handle owner(open_or_make(object), H5Oclose);
   set_value(owner, path_.string(), std::string(key), H5T_STD_I64LE, &value);
 }
 
 void Hdf5File::set_number(std::string_view object, std::string_view key, double value) {
+  const auto turn = lock_hdf5();
   const Hdf5Handle owner(open_or_make(object), H5Oclose);
   set_value(owner, path_.string(), std::string(key), H5T_IEEE_F64LE, &value);
 }
 
 void Hdf5File::set_text(std::string_view object, std::string_view key, std::string_view value) {
+  const auto turn = lock_hdf5();
   const Hdf5Handle owner(open_or_make(object), H5Oclose);
   const std::string terminated(value);
   set_value(owner, path_.string(), std::string(key), text_type(value.size()), terminated.c_str());
 }
 
 bool Hdf5File::has_attribute(std::string_view object, std::string_view key) const {
+  const auto turn = lock_hdf5();
   return contains(object) &&
          H5Aexists_by_name(file_, std::string(object).c_str(), std::string(key).c_str(), H5P_DEFAULT) > 0;
 }
 
 std::int64_t Hdf5File::integer(std::string_view object, std::string_view key) const {
+  const auto turn = lock_hdf5();
   const Attribute attribute = open_attribute(file_, path_.string(), object, key);
   return get_value<std::int64_t>(attribute, path_.string(), key, H5T_INTEGER, H5T_NATIVE_INT64);
 }
 
 double Hdf5File::number(std::string_view object, std::string_view key) const {
+  const auto turn = lock_hdf5();
   const Attribute attribute = open_attribute(file_, path_.string(), object, key);
   return get_value<double>(attribute, path_.string(), key, H5T_FLOAT, H5T_NATIVE_DOUBLE);
 }
 
 std::string Hdf5File::text(std::string_view object, std::string_view key) const {
+  const auto turn = lock_hdf5();
   const Attribute attribute = open_attribute(file_, path_.string(), object, key);
   MOESAIC_VALIDATE(H5Tget_class(attribute.type) == H5T_STRING && H5Tis_variable_str(attribute.type) == 0,
                    "{}: attribute '{}' is no text of fixed length; is it the right file?", path_.string(), key);

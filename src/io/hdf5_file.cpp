@@ -61,12 +61,14 @@ Hdf5File::Hdf5File(Hdf5File&& other) noexcept
       file_(std::exchange(other.file_, -1)), transfer_limit_(other.transfer_limit_), exceptions_(other.exceptions_) {}
 
 Hdf5File::~Hdf5File() {
+  const auto turn = lock_hdf5();
   if (file_ < 0 || (parallel() && std::uncaught_exceptions() > exceptions_)) return;
   H5Fclose(file_);
   if (parallel()) MPI_Comm_free(&communicator_);
 }
 
 Hdf5File Hdf5File::create(const fs::path& path, MPI_Comm communicator) {
+  const auto turn = lock_hdf5();
   Hdf5File file(path, communicator);
   const Hdf5Handle access = file_access(file.communicator_);
   file.file_ = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access);
@@ -76,6 +78,7 @@ Hdf5File Hdf5File::create(const fs::path& path, MPI_Comm communicator) {
 }
 
 Hdf5File Hdf5File::open(const fs::path& path, MPI_Comm communicator) {
+  const auto turn = lock_hdf5();
   Hdf5File file(path, communicator);
   const Hdf5Handle access = file_access(file.communicator_);
   file.file_ = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access);
@@ -88,10 +91,12 @@ Hdf5File Hdf5File::create_serial(const fs::path& path) { return create(path, MPI
 Hdf5File Hdf5File::open_serial(const fs::path& path) { return open(path, MPI_COMM_NULL); }
 
 bool Hdf5File::contains(std::string_view name) const {
+  const auto turn = lock_hdf5();
   return name == "/" || H5Lexists(file_, std::string(name).c_str(), H5P_DEFAULT) > 0;
 }
 
 Hdf5Array Hdf5File::array(std::string_view name) const {
+  const auto turn = lock_hdf5();
   const Hdf5Handle dataset(H5Dopen2(file_, std::string(name).c_str(), H5P_DEFAULT), H5Dclose);
   MOESAIC_VALIDATE(dataset.valid(), "{}: no array '{}' in it; is it the right file?", path_.string(), name);
   const Hdf5Handle type(H5Dget_type(dataset), H5Tclose), space(H5Dget_space(dataset), H5Sclose);
@@ -106,6 +111,7 @@ Hdf5Array Hdf5File::array(std::string_view name) const {
 }
 
 std::vector<Hdf5Array> Hdf5File::arrays() const {
+  const auto turn = lock_hdf5();
   std::vector<std::string> names;
   check_hdf5(H5Ovisit2(file_, H5_INDEX_NAME, H5_ITER_INC, collect_arrays, &names, H5O_INFO_BASIC), path_.string(),
              "listing the arrays");
@@ -115,7 +121,10 @@ std::vector<Hdf5Array> Hdf5File::arrays() const {
   return arrays;
 }
 
-void Hdf5File::flush() { check_hdf5(H5Fflush(file_, H5F_SCOPE_GLOBAL), path_.string(), "flushing"); }
+void Hdf5File::flush() {
+  const auto turn = lock_hdf5();
+  check_hdf5(H5Fflush(file_, H5F_SCOPE_GLOBAL), path_.string(), "flushing");
+}
 
 void Hdf5File::sync() {
   flush();
@@ -123,6 +132,7 @@ void Hdf5File::sync() {
 }
 
 void Hdf5File::close() {
+  const auto turn = lock_hdf5();
   if (file_ < 0) return;
   const herr_t status = H5Fclose(std::exchange(file_, -1));
   if (parallel()) MPI_Comm_free(&communicator_);

@@ -40,6 +40,11 @@ std::optional<StorageType> integer_type(hid_t type) {
 
 }  // namespace
 
+std::unique_lock<std::recursive_mutex> lock_hdf5() {
+  static std::recursive_mutex mutex;
+  return std::unique_lock(mutex);
+}
+
 void silence_hdf5() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
 
 std::string hdf5_reason() {

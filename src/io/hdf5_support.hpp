@@ -3,6 +3,7 @@
 
 #include <hdf5.h>
 
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -29,6 +30,9 @@ class Hdf5Handle {
   hid_t id_ = -1;
   Close close_ = nullptr;
 };
+
+/// HDF5 is not thread-safe: held during every call of a process. Recursive, since files call each other's methods.
+[[nodiscard]] std::unique_lock<std::recursive_mutex> lock_hdf5();
 
 /// Keeps HDF5 from printing its errors. Before the first call.
 void silence_hdf5();

@@ -1,6 +1,6 @@
 #include "moesaic/io/shape.hpp"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace moesaic {
 

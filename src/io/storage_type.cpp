@@ -1,5 +1,6 @@
 #include "moesaic/io/storage_type.hpp"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -20,13 +21,14 @@ struct TypeRow {
   std::int64_t bytes;
 };
 
-constexpr std::array<TypeRow, 15> type_table{{
+constexpr std::array<TypeRow, 16> type_table{{
     {StorageType::f64, "F64", 8},
     {StorageType::f32, "F32", 4},
     {StorageType::f16, "F16", 2},
     {StorageType::bf16, "BF16", 2},
     {StorageType::f8_e4m3, "F8_E4M3", 1},
     {StorageType::f8_e5m2, "F8_E5M2", 1},
+    {StorageType::f8_e8m0, "F8_E8M0", 1},
     {StorageType::i64, "I64", 8},
     {StorageType::u64, "U64", 8},
     {StorageType::i32, "I32", 4},
@@ -56,6 +58,21 @@ float widen(half value) {
   }
   return (value.bits & 0x8000) != 0 ? -magnitude : magnitude;
 }
+
+/// Rounded to nearest, ties to even.
+half narrow(float value) {
+  const auto sign = static_cast<std::uint16_t>(std::signbit(value) ? 0x8000 : 0);
+  const float magnitude = std::fabs(value);
+  if (std::isnan(value)) return {static_cast<std::uint16_t>(sign | 0x7e00)};
+  if (magnitude >= 65520) return {static_cast<std::uint16_t>(sign | 0x7c00)};  // half a step beyond the largest
+  int exponent = 0;
+  std::frexp(magnitude, &exponent);  // magnitude is below 2^exponent
+  if (magnitude == 0) return {sign};
+  const int step = std::max(exponent - 11, -24);
+  const auto steps = static_cast<int>(std::nearbyint(std::ldexp(magnitude, -step)));  // exact but for the rounding
+  return {static_cast<std::uint16_t>(sign + ((step + 24) << 10) + steps)};
+}
+
 float widen(bf16 value) { return to_float(value); }
 template <class Number> Number widen(Number value) { return value; }
 
@@ -86,6 +103,15 @@ void convert_integers(StorageType type, const void* source, std::int64_t count, 
     case StorageType::u16: return convert_from<std::uint16_t>(source, count, out);
     case StorageType::i8: return convert_from<std::int8_t>(source, count, out);
     default: return convert_from<std::uint8_t>(source, count, out);
+  }
+}
+
+template <class Conversion>
+void convert_each(const float* source, std::int64_t count, void* out, const Conversion& conversion) {
+  auto* bytes = static_cast<char*>(out);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto value = conversion(source[i]);
+    std::memcpy(bytes + i * static_cast<std::int64_t>(sizeof value), &value, sizeof value);
   }
 }
 
@@ -120,8 +146,8 @@ template <class T> bool converts_to(StorageType type) {
   const bool floating =
       type == StorageType::f64 || type == StorageType::f32 || type == StorageType::f16 || type == StorageType::bf16;
   if constexpr (std::is_floating_point_v<T>) return floating;
-  const bool refused = type == StorageType::f8_e4m3 || type == StorageType::f8_e5m2 || type == StorageType::u64;
-  return !floating && !refused;
+  const bool eight_bits = type == StorageType::f8_e4m3 || type == StorageType::f8_e5m2 || type == StorageType::f8_e8m0;
+  return !floating && !eight_bits && type != StorageType::u64;
 }
 
 template <class T> void convert(StorageType type, const void* source, std::int64_t count, T* out) {
@@ -130,6 +156,16 @@ template <class T> void convert(StorageType type, const void* source, std::int64
     convert_floating(type, source, count, out);
   } else {
     convert_integers(type, source, count, out);
+  }
+}
+
+void convert_back(StorageType type, const float* source, std::int64_t count, void* out) {
+  MOESAIC_EXPECT(converts_to<float>(type));
+  switch (type) {
+    case StorageType::f64: return convert_each(source, count, out, [](float x) { return static_cast<double>(x); });
+    case StorageType::f32: return convert_each(source, count, out, [](float x) { return x; });
+    case StorageType::f16: return convert_each(source, count, out, narrow);
+    default: return convert_each(source, count, out, to_bf16);
   }
 }
 

@@ -45,6 +45,42 @@ TEST(StorageType, IntegersKeepTheirSigns) {
   EXPECT_EQ(values[0], 0x80ff - 0x10000);
 }
 
+TEST(StorageType, FloatsNarrowToTheNearest) {
+  const std::vector<float> values{1,
+                                  -2,
+                                  65504,
+                                  65519,
+                                  65520,
+                                  0,
+                                  -0.0f,
+                                  std::ldexp(1.0f, -24),
+                                  std::ldexp(1.0f, -26),
+                                  1 + std::ldexp(1.0f, -11),
+                                  1 + std::ldexp(3.0f, -11)};
+  std::vector<std::uint16_t> halves(values.size());
+  convert_back(StorageType::f16, values.data(), std::ssize(values), halves.data());
+  EXPECT_EQ(halves,
+            (std::vector<std::uint16_t>{0x3c00, 0xc000, 0x7bff, 0x7bff, 0x7c00, 0, 0x8000, 1, 0, 0x3c00, 0x3c02}));
+  std::vector<std::uint16_t> brains(1);
+  convert_back(StorageType::bf16, values.data() + 1, 1, brains.data());
+  EXPECT_EQ(brains[0], 0xc000);
+  double wide = 0;
+  convert_back(StorageType::f64, values.data() + 2, 1, &wide);
+  EXPECT_EQ(wide, 65504);
+}
+
+TEST(StorageType, EveryHalfComesBack) {
+  for (std::uint32_t bits = 0; bits <= 0xffff; ++bits) {
+    const auto half = static_cast<std::uint16_t>(bits);
+    float value = 0;
+    convert(StorageType::f16, &half, 1, &value);
+    if (std::isnan(value)) continue;
+    std::uint16_t back = 0;
+    convert_back(StorageType::f16, &value, 1, &back);
+    ASSERT_EQ(back, half);
+  }
+}
+
 TEST(StorageType, NamesAreThoseOfSafetensors) {
   EXPECT_EQ(storage_type_named("BF16"), StorageType::bf16);
   EXPECT_EQ(storage_type_named("BOOL"), StorageType::boolean);

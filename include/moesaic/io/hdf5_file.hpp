@@ -2,7 +2,8 @@
 /// HDF5 files written and read by all ranks together, or by one process without MPI.
 ///
 /// Arrays are global: row-major, contiguous in the file, little-endian, without fill values: whoever creates one must
-/// write all of it. Groups are made on the way. HDF5 is not thread-safe: one thread of a process may use this class.
+/// write all of it. Groups are made on the way. HDF5 is not thread-safe: threads take turns, one call at a time, so no
+/// two threads of a process may be in collective calls.
 ///
 /// Errors: what a user's file can have wrong (missing, no HDF5 file, an absent array, another shape or type) is an
 /// InputError, what fails while reading or writing a RunError; both name the path. A parallel file whose owner is

@@ -16,6 +16,7 @@ enum class StorageType : std::uint8_t {
   bf16,
   f8_e4m3,
   f8_e5m2,
+  f8_e8m0,
   i64,
   u64,
   i32,
@@ -43,5 +44,9 @@ template <class T> bool converts_to(StorageType type);
 /// out [count] = the elements at `source`, which need not be aligned. Exact but for f64 to float, which rounds.
 /// `converts_to<T>(type)` must hold.
 template <class T> void convert(StorageType type, const void* source, std::int64_t count, T* out);
+
+/// The reverse: `count` elements of `type`, to which float must convert, at `out`, which need not be aligned; rounded to
+/// nearest, ties to even.
+void convert_back(StorageType type, const float* source, std::int64_t count, void* out);
 
 }  // namespace moesaic

@@ -1,0 +1,69 @@
+#include "moesaic/app/exchange.hpp"
+
+#include <sstream>
+
+#include "moesaic/app/build_info.hpp"
+#include "moesaic/base/contract.hpp"
+#include "moesaic/checkpoint/checkpoint.hpp"
+#include "moesaic/checkpoint/hf_export.hpp"
+#include "moesaic/checkpoint/hf_import.hpp"
+#include "moesaic/comm/agreement.hpp"
+#include "moesaic/io/hdf5_file.hpp"
+#include "moesaic/train/run.hpp"
+
+namespace moesaic {
+namespace {
+
+using Words = std::vector<std::string>;
+
+/// The value of `key` in section [model] of a resolved deck, or `fallback`.
+std::int64_t model_key(const std::string& deck, const std::string& key, std::int64_t fallback) {
+  std::istringstream lines(deck);
+  bool in_model = false;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("[")) in_model = line.starts_with("[model]");
+    if (in_model && line.starts_with(key + " = ")) return std::stoll(line.substr(key.size() + 3));
+  }
+  return fallback;
+}
+
+/// The slice of the model that a deck trained.
+ModelOverrides overrides_in(const std::string& deck) {
+  return {.layers = model_key(deck, "layers", 0),
+          .vocabulary = model_key(deck, "vocabulary", 0),
+          .experts = model_key(deck, "experts", 0),
+          .dense_layers = model_key(deck, "dense_layers", -1)};
+}
+
+StorageType asked_type(const std::string& word) {
+  MOESAIC_VALIDATE(
+      word == "dtype=bf16" || word == "dtype=fp32" || word == "--dtype=bf16" || word == "--dtype=fp32",
+      "{} is no option of export; write dtype=bf16 or dtype=fp32, or leave it out to keep what was imported", word);
+  return word.ends_with("bf16") ? StorageType::bf16 : StorageType::f32;
+}
+
+}  // namespace
+
+int run_import(const Words& words, Communicator& world) {
+  together(world, [&] {
+    MOESAIC_VALIDATE(words.size() == 3,
+                     "moesaic import takes a folder and a file; write moesaic import HF_DIR CHECKPOINT.h5");
+  });
+  import_hf_folder(words[1], words[2], build_info::version, world);
+  return done;
+}
+
+int run_export(const Words& words, Communicator& world) {
+  ExportRequest request;
+  together(world, [&] {
+    MOESAIC_VALIDATE(
+        words.size() == 3 || words.size() == 4,
+        "moesaic export takes a file and a folder; write moesaic export CHECKPOINT.h5 HF_DIR [dtype=bf16]");
+    if (words.size() == 4) request.type = asked_type(words[3]);
+    request.overrides = overrides_in(checkpoint_info(Hdf5File::open_serial(words[1])).deck);
+  });
+  export_hf_folder(words[1], words[2], request, world);
+  return done;
+}
+
+}  // namespace moesaic
