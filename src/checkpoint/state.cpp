@@ -62,7 +62,7 @@ void add_biases(std::vector<StateArray>& arrays, const Model& model, bool owner)
   for (std::int64_t layer = 0; layer < model.moe_layers(); ++layer) {
     const std::int64_t experts = model.biased_experts(layer);
     if (experts == 0) continue;
-    StateArray array = elsewhere("/router/selection_bias/" + std::to_string(layer), DType::f32, {experts});
+    StateArray array = elsewhere(selection_bias_name(layer), DType::f32, {experts});
     const auto found = std::find(here.begin(), here.end(), layer);
     if (found != here.end()) {
       array.values = model.accounts()[static_cast<std::size_t>(found - here.begin())].selection_bias;

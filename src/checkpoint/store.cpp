@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "moesaic/base/contract.hpp"
+#include "moesaic/io/input_file.hpp"
 
 namespace moesaic {
 namespace fs = std::filesystem;
@@ -33,18 +34,31 @@ std::vector<fs::path> checkpoints_in(const fs::path& folder) {
 
 }  // namespace
 
-CheckpointStore::CheckpointStore(const fs::path& run_directory, std::int64_t keep)
-    : folder_(run_directory / "checkpoints"), keep_(std::max<std::int64_t>(keep, 1)) {}
+CheckpointStore::CheckpointStore(const fs::path& run_directory, std::int64_t keep, std::int64_t keep_every)
+    : folder_(run_directory / "checkpoints"), keep_(std::max<std::int64_t>(keep, 1)), keep_every_(keep_every) {}
 
 fs::path CheckpointStore::path_of(std::int64_t step) const { return folder_ / fmt::format("step-{:08}.h5", step); }
 
+std::vector<fs::path> CheckpointStore::candidates() const {
+  std::vector<fs::path> found = checkpoints_in(folder_);
+  std::reverse(found.begin(), found.end());
+  std::error_code error;
+  const auto linked = std::find(found.begin(), found.end(), folder_ / fs::read_symlink(folder_ / "latest", error));
+  std::rotate(found.begin(), error || linked == found.end() ? found.begin() : linked, found.end());
+  return found;
+}
+
 std::optional<fs::path> CheckpointStore::latest() const {
+  const std::vector<fs::path> found = candidates();
+  if (found.empty()) return std::nullopt;
+  return found.front();
+}
+
+std::optional<fs::path> CheckpointStore::dangling() const {
   std::error_code error;
   const fs::path target = fs::read_symlink(folder_ / "latest", error);
-  if (!error && fs::exists(folder_ / target)) return folder_ / target;
-  const std::vector<fs::path> complete = checkpoints_in(folder_);
-  if (complete.empty()) return std::nullopt;
-  return complete.back();
+  if (error || fs::exists(folder_ / target)) return std::nullopt;
+  return target;
 }
 
 void CheckpointStore::prepare() const {
@@ -55,14 +69,27 @@ void CheckpointStore::prepare() const {
                                  error.message()));
 }
 
+std::vector<std::string> CheckpointStore::sweep() const {
+  std::vector<std::string> removed;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder_, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name == "latest.next" || (name.starts_with("step-") && name.ends_with(".h5.partial"))) removed.push_back(name);
+  }
+  std::erase_if(removed, [&](const std::string& name) { return !fs::remove(folder_ / name, error); });
+  return removed;
+}
+
 void CheckpointStore::commit(std::int64_t step) const {
   const fs::path next = folder_ / "latest.next";
   fs::remove(next);
   fs::create_symlink(path_of(step).filename(), next);
   fs::rename(next, folder_ / "latest");
-  std::vector<fs::path> complete = checkpoints_in(folder_);
-  for (std::size_t i = 0; i + static_cast<std::size_t>(keep_) < complete.size(); ++i)
-    if (complete[i] != path_of(step)) fs::remove(complete[i]);
+  sync_path(folder_);
+  std::vector<fs::path> older = checkpoints_in(folder_);
+  std::erase_if(older, [&](const fs::path& path) { return *step_of(path) >= step; });
+  for (std::size_t i = 0; i + static_cast<std::size_t>(keep_) <= older.size(); ++i)
+    if (keep_every_ == 0 || *step_of(older[i]) % keep_every_ != 0) fs::remove(older[i]);
 }
 
 }  // namespace moesaic

@@ -102,6 +102,7 @@ class Checkpoint : public ::testing::Test {
                       .samples = 56,
                       .seed = 0xfedcba9876543210u,
                       .grid = "a grid",
+                      .version = "1.2.3",
                       .deck = "[run]\nname = x\n",
                       .config = "{\"model_type\": \"x\"}"};
   ScratchFolder scratch{"checkpoint"};
@@ -124,6 +125,7 @@ TEST_F(Checkpoint, ItSaysWhereTheRunStood) {
   EXPECT_EQ(read.samples, 56);
   EXPECT_EQ(read.seed, 0xfedcba9876543210u);
   EXPECT_EQ(read.grid, "a grid");
+  EXPECT_EQ(read.version, "1.2.3");
   EXPECT_EQ(read.deck, info.deck);
   EXPECT_EQ(read.config, info.config);
 }
@@ -234,11 +236,53 @@ TEST_F(Checkpoint, ANewerFormatIsRefused) {
   from_rank_0([&] {
     Hdf5File file = Hdf5File::create_serial(path());
     file.set_text("/", "program", "moesaic");
-    file.set_integer("/", "format", 2);
+    file.set_integer("/", "format", 3);
     file.close();
   });
-  EXPECT_NE(complaint(state(in_blocks())).find("format 2 and this program reads format 1"), std::string::npos);
+  EXPECT_NE(complaint(state(in_blocks())).find("format 3 and this program reads formats 1 to 2"), std::string::npos);
   EXPECT_THROW(read_checkpoint_info(path(), MPI_COMM_WORLD), InputError);
+}
+
+/// As the first version of the program wrote it: no hashes.
+TEST_F(Checkpoint, TheFirstFormatIsStillRead) {
+  from_rank_0([&] {
+    State whole_state = state(Cut(whole));
+    whole_state.number();
+    Hdf5File file = Hdf5File::create_serial(path());
+    file.set_text("/", "program", "moesaic");
+    for (const char* key : {"format", "step", "tokens", "samples", "seed"}) file.set_integer("/", key, 1);
+    file.set_text("/", "grid", "an old grid");
+    file.write_bytes("/deck", "a deck");
+    file.write_bytes("/config", "{}");
+    for (const StateArray& array : whole_state.arrays()) {
+      file.create_array(array.name, array.type, shape_of(array.shape));
+      file.write_flat(array.name, {&array.elements, 1}, array.values);
+    }
+    file.close();
+  });
+  State loaded = state(in_blocks());
+  load_checkpoint(path(), MPI_COMM_WORLD, loaded.arrays());
+  loaded.expect_numbered();
+  EXPECT_EQ(read_checkpoint_info(path(), MPI_COMM_WORLD).deck, "a deck");
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
+TEST_F(Checkpoint, AnElementThatNobodyWritesOrTwoDoIsADefect) {
+  State missing = state([this](std::int64_t elements) { return rank == 0 ? Block{0, elements - 1} : Block{0, 0}; });
+  EXPECT_NE(test::message_of<AgreedRunError>([&] {
+              save_checkpoint(path(), MPI_COMM_WORLD, info, missing.arrays());
+            }).find("elements 34 to 34 of /parameters/a"),
+            std::string::npos);
+  State twice = state(Cut(whole));
+  if (size > 1) {
+    EXPECT_NE(test::message_of<AgreedRunError>([&] {
+                save_checkpoint(path(), MPI_COMM_WORLD, info, twice.arrays());
+              }).find("by no rank or by two"),
+              std::string::npos);
+  }
+  EXPECT_FALSE(fs::exists(path()));
+  EXPECT_FALSE(fs::exists(partial()));
+  MPI_Barrier(MPI_COMM_WORLD);
 }
 
 TEST_F(Checkpoint, AMissingArrayIsNamed) {

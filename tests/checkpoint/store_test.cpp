@@ -19,7 +19,15 @@ class Store : public ::testing::Test {
     add(step);
     store(keep).commit(step);
   }
-  CheckpointStore store(std::int64_t keep) const { return {folder / "run", keep}; }
+  CheckpointStore store(std::int64_t keep, std::int64_t keep_every = 0) const {
+    return {folder / "run", keep, keep_every};
+  }
+  /// Steps of what a restart would try, in its order.
+  std::vector<std::string> tried() const {
+    std::vector<std::string> found;
+    for (const auto& path : store(1).candidates()) found.push_back(path.stem());
+    return found;
+  }
   fs::path checkpoints() const { return folder / "run" / "checkpoints"; }
 
   /// Names in the folder, in order, the link left out.
@@ -63,6 +71,51 @@ TEST_F(Store, TheNewestAreKept) {
   store(2).prepare();
   for (std::int64_t step : {5, 10, 15, 20}) commit(step, 2);
   EXPECT_EQ(names(), (Names{"step-00000015.h5", "step-00000020.h5"}));
+}
+
+TEST_F(Store, EverySoManyStepsStayForGood) {
+  store(1).prepare();
+  for (std::int64_t step : {5, 10, 15, 20, 25}) {
+    add(step);
+    store(1, 10).commit(step);
+  }
+  EXPECT_EQ(names(), (Names{"step-00000010.h5", "step-00000020.h5", "step-00000025.h5"}));
+}
+
+TEST_F(Store, ARestartTriesTheLinkedOneThenThoseBeforeItThenLaterOnes) {
+  store(9).prepare();
+  for (std::int64_t step : {5, 10, 15, 20}) add(step);
+  EXPECT_EQ(tried(), (Names{"step-00000020", "step-00000015", "step-00000010", "step-00000005"}));
+  store(9).commit(10);
+  EXPECT_EQ(tried(), (Names{"step-00000010", "step-00000005", "step-00000020", "step-00000015"}));
+}
+
+TEST_F(Store, ALinkToNothingIsTold) {
+  store(9).prepare();
+  EXPECT_EQ(store(9).dangling(), std::nullopt);
+  commit(5, 9);
+  EXPECT_EQ(store(9).dangling(), std::nullopt);
+  fs::remove(store(9).path_of(5));
+  EXPECT_EQ(store(9).dangling(), "step-00000005.h5");
+}
+
+TEST_F(Store, WhatACrashLeftIsSweptAndNothingElse) {
+  store(9).prepare();
+  commit(5, 9);
+  for (const char* name : {"step-00000010.h5.partial", "notes.partial"}) test::write_file(checkpoints() / name, "?");
+  fs::create_symlink("step-00000010.h5", checkpoints() / "latest.next");
+  auto swept = store(9).sweep();
+  std::sort(swept.begin(), swept.end());
+  EXPECT_EQ(swept, (std::vector<std::string>{"latest.next", "step-00000010.h5.partial"}));
+  EXPECT_EQ(names(), (Names{"notes.partial", "step-00000005.h5"}));
+  EXPECT_TRUE(store(9).sweep().empty());
+}
+
+TEST_F(Store, StepsBehindTheOneSavedAreLeftAlone) {
+  store(9).prepare();
+  for (std::int64_t step : {5, 20, 30}) add(step);
+  commit(10, 1);
+  EXPECT_EQ(names(), (Names{"step-00000010.h5", "step-00000020.h5", "step-00000030.h5"}));
 }
 
 TEST_F(Store, AtLeastOneIsKept) {

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# A run that goes on with another number of ranks: 3 steps on 2 ranks, then on 3 and on 1 to step 8, against a run on 2
-# ranks that never stopped. Losses within 5e-6, no step missing, none twice. Usage: reshard_test.sh PROGRAM
+# A checkpoint goes on on any grid. Each grid of `sources` trains 14 steps and saves after step 4. From there the same grid
+# goes on to the same bits, and each grid of `targets` to losses within 5e-6: 20 pairs on 1 to 8 ranks, all axes changing,
+# odd counts among them. Usage: reshard_test.sh PROGRAM
 set -uo pipefail
 program=$1
 source_dir=$(cd "$(dirname "$0")/../.." && pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-failures=0
+failures=0 pairs=0
 
 cat >"$scratch/deck.ini" <<INI
 [run]
@@ -15,8 +16,9 @@ seed = 5
 init = $source_dir/tests/golden/qwen3_moe
 [data]
 format = synthetic
-sequence = 32
+sequence = 48
 [train]
+steps = 14
 global_batch = 7
 micro_batch = 2
 [optimizer]
@@ -25,48 +27,79 @@ clip = 1
 [moe]
 balance = bias
 [checkpoint]
-every = 3
+every = 4
 keep = 9
 INI
 
-train() { # RANKS DIRECTORY STEPS [KEY=VALUE ...]
-  local ranks=$1 directory=$2 steps=$3
-  shift 3
-  if ! mpirun -q --oversubscribe --bind-to none -n "$ranks" "$program" train "$scratch/deck.ini" \
-    run.directory="$scratch/$directory" train.steps="$steps" "$@" >"$scratch/out" 2>&1 </dev/null; then
-    echo "FAILED to train $directory to step $steps on $ranks ranks:"
-    cat "$scratch/out"
-    failures=$((failures + 1))
-  fi
+# "RANKS [key=value ...]", and the grids that go on from each.
+sources=(
+  '2 grid.expert=2'
+  '3 grid.pipeline=3'
+  '4 grid.context=2 grid.expert=2'
+  '5'
+  '8 grid.pipeline=2 grid.replicate=2 grid.expert=4'
+)
+targets=(
+  '1|3 grid.replicate=3|4 grid.pipeline=4|8 grid.pipeline=2 grid.context=2 grid.expert=2'
+  '1|2 grid.context=2|7|6 grid.pipeline=2 grid.context=3'
+  '5 grid.pipeline=5|2 grid.pipeline=2 grid.schedule=interleaved grid.chunks=2|6 grid.replicate=3 grid.expert=2|4 grid.expert=4'
+  '1|3 grid.context=3|2 grid.replicate=2 grid.expert=2|8 grid.replicate=2 grid.context=4'
+  '1|7 grid.replicate=7|4 grid.pipeline=2 grid.schedule=zero_bubble|6 grid.pipeline=3 grid.expert=2'
+)
+
+# train DIRECTORY RANKS [KEY=VALUE ...]
+train() {
+  local directory=$1 ranks=$2
+  shift 2
+  mpirun -q --oversubscribe --bind-to none -n "$ranks" "$program" train "$scratch/deck.ini" \
+    run.directory="$scratch/$directory" "$@" >"$scratch/out" 2>&1 </dev/null && return
+  echo "FAILED to train $directory on $ranks ranks ($*):"
+  tail -n 20 "$scratch/out"
+  failures=$((failures + 1))
 }
 
-# losses DIRECTORY: "step loss" a line.
 losses() { sed -E 's/^\{"step": ([0-9]+), "loss": ([^,]+),.*/\1 \2/' "$scratch/$1/metrics.jsonl"; }
-
-# same_losses DIRECTORY FIRST: its lines are those of `straight` from step FIRST to 8.
-same_losses() {
-  if ! paste -d ' ' <(losses straight | awk -v first="$2" '$1 >= first') <(losses "$1") |
-    awk -v first="$2" '
-      { error = $4 / $2 - 1 }
-      NF != 4 || $1 != NR + first - 1 || $3 != $1 || error > 5e-6 || error < -5e-6 { print "  " $0; bad = 1 }
-      END { exit bad || NR != 9 - first }'; then
-    echo "FAILED: $1 is not the run that never stopped"
-    failures=$((failures + 1))
-  fi
+# All that must not change by a bit: everything but times and memory.
+bits() {
+  sed -E 's/"seconds".*"expert_load"/"expert_load"/; s/, "memory_peak_bytes".*//' "$scratch/$1/metrics.jsonl" | tail -n 10
 }
 
-train 2 straight 8 grid.expert=2
-train 2 moved 3 grid.expert=2
-cp -r "$scratch/moved" "$scratch/alone"
-train 3 moved 6
-train 1 moved 8
-train 1 alone 8
-train 3 branch 8 grid.replicate=3 checkpoint.resume="$scratch/straight/checkpoints/step-00000003.h5"
-train 4 last 8 grid.expert=4 checkpoint.resume="$scratch/straight/checkpoints/step-00000006.h5"
-same_losses straight 1
-same_losses moved 1
-same_losses alone 1
-same_losses branch 4
-same_losses last 7
+# same_losses SOURCE MOVED: the ten steps behind the checkpoint.
+same_losses() {
+  paste -d ' ' <(losses "$1" | tail -n 10) <(losses "$2") | awk '
+    { error = $4 / $2 - 1 }
+    NF != 4 || $1 != NR + 4 || $3 != $1 || error > 5e-6 || error < -5e-6 { print "  " $0; bad = 1 }
+    END { exit bad || NR != 10 }' && return
+  echo "FAILED: $3 is not the run that never stopped"
+  failures=$((failures + 1))
+}
 
-[ "$failures" -eq 0 ] && echo "all losses agree"
+for i in "${!sources[@]}"; do
+  read -ra grid <<<"${sources[i]}"
+  train "source$i" "${grid[@]}"
+  from=$scratch/source$i/checkpoints/step-00000004.h5
+  train "same$i" "${grid[@]}" checkpoint.resume="$from" checkpoint.every=0
+  if ! diff <(bits "source$i") <(bits "same$i"); then
+    echo "FAILED: ${sources[i]} goes on to other bits than the run that never stopped"
+    failures=$((failures + 1))
+  fi
+  IFS='|' read -ra others <<<"${targets[i]}"
+  for other in "${others[@]}"; do
+    read -ra grid <<<"$other"
+    rm -rf "$scratch/moved"
+    train moved "${grid[@]}" checkpoint.resume="$from" checkpoint.every=0
+    same_losses "source$i" moved "'${sources[i]}' to '$other'"
+    pairs=$((pairs + 1))
+  done
+done
+
+# One run directory, from grid to grid: no step is missing, none is twice.
+train chain 2 train.steps=4
+train chain 3 train.steps=8 checkpoint.every=3
+train chain 1
+if ! diff <(losses chain | cut -d ' ' -f 1) <(seq 14); then
+  echo "FAILED: steps of the chain"
+  failures=$((failures + 1))
+fi
+echo "$pairs pairs, $failures failures"
+[ "$failures" -eq 0 ]

@@ -1,13 +1,19 @@
 // A run that stops and goes on is the run that never stopped: to the bit on the same grid, up to rounding on another.
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 #include <functional>
+#include <list>
 #include <map>
 
 #include "io/temporary_folder.hpp"
+#include "moesaic/checkpoint/checkpoint.hpp"
+#include "moesaic/checkpoint/extra_arrays.hpp"
 #include "moesaic/checkpoint/store.hpp"
 #include "moesaic/io/hdf5_file.hpp"
+#include "moesaic/io/input_file.hpp"
 #include "support/golden_run.hpp"
 #include "support/host_tensor.hpp"
 
@@ -22,7 +28,7 @@ std::map<std::string, std::string> arrays_of(const fs::path& checkpoint) {
   std::map<std::string, std::string> contents;
   const Hdf5File file = Hdf5File::open_serial(checkpoint);
   for (const Hdf5Array& array : file.arrays()) {
-    if (array.name == "/deck") continue;
+    if (array.name == "/deck" || array.name.starts_with("/hashes/")) continue;
     HostTensor values(array.type == StorageType::u8     ? DType::u8
                       : array.type == StorageType::bf16 ? DType::bf16
                                                         : DType::f32,
@@ -128,6 +134,91 @@ TEST_F(Resume12, GoingOnIsTheSameBitsAsNeverHavingStopped) {
   expect_same_state(stopped, straight);
 }
 
+/// Flips a bit in the middle, where the arrays are.
+void damage(const fs::path& checkpoint) {
+  std::fstream file(checkpoint, std::ios::in | std::ios::out | std::ios::binary);
+  const auto middle = static_cast<std::streamoff>(fs::file_size(checkpoint) / 2);
+  file.seekg(middle);
+  const auto flipped = static_cast<char>(file.get() ^ 4);
+  file.seekp(middle);
+  file.put(flipped);
+}
+
+TEST_F(Resume12, ADamagedOneIsPassedOverAndTheRunTheSame) {
+  const RunSettings straight = settings("straight"), damaged = settings("damaged");
+  const Metrics expected = trained_metrics(straight);
+  trained_metrics(damaged);
+  on_first_rank([&] {
+    for (std::int64_t step : {10, 12}) damage(checkpoint(damaged, step));
+  });
+  expect_same_bits(trained_metrics(damaged), expected);
+  expect_same_state(damaged, straight);
+  on_first_rank([&] {
+    std::ifstream events(fs::path(damaged.directory) / "events.jsonl");
+    const std::string text{std::istreambuf_iterator<char>(events), {}};
+    for (const char* name : {"step-00000010.h5", "step-00000012.h5"})
+      EXPECT_NE(text.find(R"("event":"damaged checkpoint","step":5,"path":")" +
+                          checkpoint(damaged, 5).parent_path().string() + "/" + name),
+                std::string::npos)
+          << text;
+  });
+}
+
+TEST_F(Resume12, WhereNoneIsGoodNothingBeginsFromStep0) {
+  const RunSettings run = settings("lost");
+  trained_metrics(run);
+  on_first_rank([&] {
+    for (std::int64_t step : {5, 10, 12}) damage(checkpoint(run, step));
+  });
+  EXPECT_NE(refusal(run).find("holds 3 checkpoints and none of them is good"), std::string::npos);
+}
+
+TEST_F(Resume12, WrittenInTheForegroundTheFilesAreTheSame) {
+  RunSettings background = settings("background"), foreground = settings("foreground");
+  foreground.background = false;
+  trained_metrics(background);
+  trained_metrics(foreground);
+  expect_same_state(foreground, background);
+}
+
+/// What a checkpoint carries along is in every later one.
+TEST_F(Resume12, ExtraArraysSurvive) {
+  RunSettings first = settings("first"), second = settings("second");
+  first.steps = 5;
+  trained_metrics(first);
+  const fs::path imported = scratch.path() / "imported.h5";
+  on_first_rank([&] {
+    std::list<std::string> values;
+    std::vector<StateArray> state;
+    for (auto& [name, bytes] : arrays_of(checkpoint(first, 5))) {
+      if (!name.starts_with("/parameters/")) continue;
+      values.push_back(bytes);
+      const Shape shape = Hdf5File::open_serial(checkpoint(first, 5)).array(name).shape;
+      Extents extents = shape.size() == 1   ? Extents{shape[0]}
+                        : shape.size() == 2 ? Extents{shape[0], shape[1]}
+                                            : Extents{shape[0], shape[1], shape[2]};
+      state.push_back({.name = name,
+                       .type = DType::f32,
+                       .shape = extents,
+                       .elements = {0, extents.size()},
+                       .values = View(values.back().data(), DType::f32, DeviceKind::cpu, {extents.size()})});
+    }
+    ExtraArrays extra;
+    extra.add_file("tokenizer.json", "{}", true);
+    extra.add("odd", DType::bf16, {3, 1}, {0, 3}, std::vector<std::byte>(6, std::byte{65}));
+    state.insert(state.end(), extra.arrays().begin(), extra.arrays().end());
+    save_checkpoint(imported, MPI_COMM_SELF,
+                    {.grid = "", .version = "", .deck = "", .config = read_text(golden.config())}, state);
+  });
+  second.init = imported;
+  second.balance = Balance::none;
+  trained_metrics(second);
+  const std::string odd = arrays_of(checkpoint(second, 12)).at("/extra/odd");
+  EXPECT_EQ(odd, "AAAAAA");
+  EXPECT_EQ(extra_files(Hdf5File::open_serial(checkpoint(second, 12))).at("tokenizer.json"), "{}");
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
 TEST_F(Resume12, MoreStepsGoOnWhereTheRunWasComplete) {
   RunSettings straight = settings("straight"), longer = settings("longer");
   for (RunSettings* run : {&straight, &longer}) run->optimizer.schedule = LrSchedule::constant;
@@ -167,7 +258,7 @@ TEST_F(Resume12, APathBeginsANewRunDirectoryWhoseOwnCheckpointsThenWin) {
 std::string listing(const fs::path& folder) {
   std::vector<std::string> lines;
   for (const auto& entry : fs::recursive_directory_iterator(folder))
-    if (entry.is_regular_file())
+    if (entry.is_regular_file() && entry.path().filename() != "lock")
       lines.push_back(fmt::format("{} {} {}\n", entry.path().string(), entry.file_size(),
                                   entry.last_write_time().time_since_epoch().count()));
   std::sort(lines.begin(), lines.end());

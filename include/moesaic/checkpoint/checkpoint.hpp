@@ -1,31 +1,56 @@
 #pragma once
-/// One checkpoint: one HDF5 file, written and read by all ranks together, on any grid.
+/// One checkpoint: one HDF5 file, written and read by all ranks together, on any grid. docs/design.md has the format.
 
 #include <mpi.h>
 
+#include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
 
 #include "moesaic/checkpoint/state.hpp"
+#include "moesaic/comm/agreement.hpp"
+#include "moesaic/comm/mpi_communicator.hpp"
+#include "moesaic/tensor/stream.hpp"
 
 namespace moesaic {
 
 /// What a checkpoint says beside its arrays.
 struct CheckpointInfo {
-  static constexpr std::int64_t format = 1;  ///< of the file; a newer one is refused
+  /// Of the files that are written. Format 1, without hashes, is read too; a newer one is refused.
+  static constexpr std::int64_t format = 2;
 
   std::int64_t step = 0;     ///< finished updates
   std::int64_t tokens = 0;   ///< trained on so far
   std::int64_t samples = 0;  ///< the data position: the next sample's number
   std::uint64_t seed = 0;
-  std::string grid;    ///< the grid that wrote it, one line
-  std::string deck;    ///< resolved
-  std::string config;  ///< the model's config.json
+  std::string grid;     ///< the grid that wrote it, one line
+  std::string version;  ///< of the program that wrote it
+  std::string deck;     ///< resolved
+  std::string config;   ///< the model's config.json
 };
 
-/// Writes `path` through `path`.partial; what was there stays until the new one is complete and on disk.
-/// AgreedRunError when there is no room for it. Collective.
-void save_checkpoint(const std::filesystem::path& path, MPI_Comm ranks, const CheckpointInfo& info,
-                     const std::vector<StateArray>& state);
+/// The disk has no room for a checkpoint, on all ranks alike. What was there is untouched.
+struct NoSpaceError : AgreedRunError {
+  using AgreedRunError::AgreedRunError;
+};
+
+/// Bytes of one checkpoint, and how long they took.
+struct SaveCost {
+  std::int64_t bytes = 0;   ///< of all arrays
+  double seconds = 0;       ///< from the first byte to the new name on disk
+  double sync_seconds = 0;  ///< of these, waiting for the disk on the slowest rank
+};
+
+/// Writes `path` through `path`.partial, with a hash of every block; what was there stays until the new one is complete and
+/// on disk. Values lie in host memory. NoSpaceError when there is no room, else AgreedRunError. Collective.
+SaveCost save_checkpoint(const std::filesystem::path& path, MPI_Comm ranks, const CheckpointInfo& info,
+                         const std::vector<StateArray>& state);
+/// The same over communicators of the caller's own, for a thread beside those that compute; `progress` is called for every
+/// block that this rank has written.
+SaveCost save_checkpoint(const std::filesystem::path& path, MpiCommunicator& ranks, const CheckpointInfo& info,
+                         const std::vector<StateArray>& state, const std::function<void()>& progress);
 
 class Hdf5File;
 
@@ -34,11 +59,16 @@ CheckpointInfo checkpoint_info(const Hdf5File& file);
 /// The same of a file that may be missing. Collective.
 CheckpointInfo read_checkpoint_info(const std::filesystem::path& path, MPI_Comm ranks);
 
-/// Whether `state` could be read from the file: InputError as load_checkpoint, from this process alone. Values are not used.
+/// Whether `state` could be read from the file: InputError as load_checkpoint, from this process alone. Values are not used,
+/// nor verified.
 void check_checkpoint(const std::filesystem::path& path, const std::vector<StateArray>& state);
 
-/// Reads each array's elements into its values, whatever grid wrote them. InputError when an array is missing, of another
-/// shape or of another type. Collective.
-void load_checkpoint(const std::filesystem::path& path, MPI_Comm ranks, const std::vector<StateArray>& state);
+/// Whether every hash of the file is compared before anything is read.
+enum class Verify : std::uint8_t { yes, no };
+
+/// Reads each array's elements into its values, whatever grid wrote them; `stream` is that of device memory. InputError on
+/// all ranks when an array is missing, damaged, of another shape or of another type. Collective.
+void load_checkpoint(const std::filesystem::path& path, MPI_Comm ranks, const std::vector<StateArray>& state,
+                     Verify verify = Verify::yes, Stream stream = host_stream);
 
 }  // namespace moesaic

@@ -1,0 +1,44 @@
+#include "state_copy.hpp"
+
+#include "moesaic/tensor/transfer.hpp"
+
+namespace moesaic {
+namespace {
+
+/// Bytes of the copy, in whole pieces of 64.
+std::int64_t copied_bytes(const StateArray& array) {
+  return array.owner ? (array.elements.size() * size_of(array.type) + 63) / 64 * 64 : 0;
+}
+
+}  // namespace
+
+StateCopy::~StateCopy() {
+  if (data_ != nullptr) source_->release(data_, capacity_);
+}
+
+void StateCopy::reserve(std::int64_t bytes) {
+  if (bytes <= capacity_) return;
+  if (data_ != nullptr) source_->release(data_, capacity_);
+  data_ = nullptr;
+  data_ = source_->acquire(bytes);
+  capacity_ = bytes;
+}
+
+std::vector<StateArray> StateCopy::take(const std::vector<StateArray>& state, Stream stream) {
+  std::int64_t bytes = 0;
+  for (const StateArray& array : state) bytes += copied_bytes(array);
+  reserve(bytes);
+  std::vector<StateArray> copies = state;
+  auto* at = static_cast<std::byte*>(data_);
+  for (StateArray& copy : copies) {
+    const View original = copy.values;
+    if (!copy.owner) copy.elements = {};
+    copy.values = View(at, copy.type, DeviceKind::cpu, {copy.elements.size()});
+    if (copy.elements.empty()) continue;
+    download(original.device() == DeviceKind::cpu ? host_stream : stream, original, copy.values);
+    at += copied_bytes(copy);
+  }
+  return copies;
+}
+
+}  // namespace moesaic

@@ -1,0 +1,31 @@
+#pragma once
+/// A copy of what this rank owns of the training state, in host memory.
+
+#include <memory>
+#include <vector>
+
+#include "moesaic/checkpoint/state.hpp"
+#include "moesaic/tensor/arena.hpp"
+#include "moesaic/tensor/stream.hpp"
+
+namespace moesaic {
+
+/// Memory for one copy, kept from save to save: fresh pages cost more than the copy itself.
+class StateCopy {
+ public:
+  StateCopy() = default;
+  StateCopy(const StateCopy&) = delete;
+  ~StateCopy();
+
+  /// The arrays with values of their own, valid until the next call; of what this rank does not own nothing is copied.
+  std::vector<StateArray> take(const std::vector<StateArray>& state, Stream stream);
+
+ private:
+  void reserve(std::int64_t bytes);
+
+  std::unique_ptr<MemorySource> source_ = host_memory();
+  void* data_ = nullptr;
+  std::int64_t capacity_ = 0;
+};
+
+}  // namespace moesaic
