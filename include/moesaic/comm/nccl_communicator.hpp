@@ -73,7 +73,8 @@ struct CommunicationStreams {
   Stream compute;
   Stream gather;    ///< parameters: dense_shard, expert_shard
   Stream reduce;    ///< sums: world, tokens, dense_replicate, expert_replicate
-  Stream exchange;  ///< tokens: expert, context, pipeline
+  Stream exchange;  ///< tokens: expert, context
+  Stream down, up;  ///< pipeline: a receive that waits for another stage must not hold up the rest
 };
 
 /// The communicators of `grid` over the ranks of `parent`, on the current device. Collective over `parent`.

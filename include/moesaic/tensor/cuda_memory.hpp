@@ -28,6 +28,8 @@ std::unique_ptr<MemorySource> device_memory(int device);
 /// wait; pinned host memory must stay untouched until the stream has got there.
 void copy_to_device(Stream stream, ConstView host, View device);
 void copy_to_host(Stream stream, ConstView device, View host);
+/// The same within the device.
+void copy_on_device(Stream stream, ConstView from, View to);
 
 /// Waits until the device has done all work handed to `stream`.
 void synchronise(Stream stream);

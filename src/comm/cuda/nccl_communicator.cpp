@@ -8,6 +8,7 @@
 
 #include "moesaic/base/contract.hpp"
 #include "moesaic/comm/row_ranges.hpp"
+#include "moesaic/comm/solo_communicator.hpp"
 
 namespace moesaic {
 
@@ -213,22 +214,26 @@ Communicators make_nccl_communicators(const ProcessGrid& grid, MPI_Comm parent, 
   MpiHandle world = MpiHandle::duplicate(parent);
   const int rank = world.rank();
   MOESAIC_EXPECT(world.size() == grid.ranks());
+  // NCCL's communicators cost memory: a rank that is alone needs none.
+  const auto over = [&](MpiHandle ranks, Stream stream) -> std::unique_ptr<Communicator> {
+    if (ranks.size() == 1) return std::make_unique<SoloCommunicator>(streams.compute);
+    return std::make_unique<NcclCommunicator>(std::move(ranks), streams.compute, stream);
+  };
   const auto along = [&](std::initializer_list<Axis> axes, Stream stream) {
     // The lowest rank of a group names it.
-    return std::make_unique<NcclCommunicator>(MpiHandle::split(parent, grid.group(rank, axes).front()), streams.compute,
-                                              stream);
+    return over(MpiHandle::split(parent, grid.group(rank, axes).front()), stream);
   };
   Communicators result;
   result.context = along({Axis::context}, streams.exchange);
   result.tokens = along({Axis::replicate, Axis::shard, Axis::context}, streams.reduce);
-  result.pipeline_down = along({Axis::pipeline}, streams.exchange);
-  result.pipeline_up = along({Axis::pipeline}, streams.exchange);
+  result.pipeline_down = along({Axis::pipeline}, streams.down);
+  result.pipeline_up = along({Axis::pipeline}, streams.up);
   result.dense_shard = along({Axis::shard, Axis::context}, streams.gather);
   result.dense_replicate = along({Axis::replicate}, streams.reduce);
   result.expert = along({Axis::expert}, streams.exchange);
   result.expert_shard = along({Axis::expert_shard}, streams.gather);
   result.expert_replicate = along({Axis::expert_replicate}, streams.reduce);
-  result.world = std::make_unique<NcclCommunicator>(std::move(world), streams.compute, streams.reduce);
+  result.world = over(std::move(world), streams.reduce);
   return result;
 }
 

@@ -65,6 +65,8 @@ void copy_to_device(Stream stream, ConstView host, View device) { copy(stream, h
 
 void copy_to_host(Stream stream, ConstView device, View host) { copy(stream, device, host, cudaMemcpyDeviceToHost); }
 
+void copy_on_device(Stream stream, ConstView from, View to) { copy(stream, from, to, cudaMemcpyDeviceToDevice); }
+
 void synchronise(Stream stream) { check_cuda(cudaStreamSynchronize(cuda_stream(stream)), "cudaStreamSynchronize"); }
 
 }  // namespace moesaic
