@@ -1,4 +1,5 @@
-# Everything moesaic uses from outside, found once. tools/packages.txt names the Debian packages.
+# Everything moesaic uses from outside, found once: by the build, and again by find_package(moesaic) of those who link the
+# library, so the targets made here are IMPORTED. tools/packages.txt names the Debian packages.
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
@@ -12,7 +13,7 @@ if(NOT HDF5_IS_PARALLEL)
                       "install the parallel HDF5 (Debian: libhdf5-openmpi-dev, Spack: hdf5+mpi)")
 endif()
 # The find module's own target does not carry the parallel build's headers everywhere: this one does.
-add_library(hdf5_mpi INTERFACE)
+add_library(hdf5_mpi INTERFACE IMPORTED)
 target_include_directories(hdf5_mpi SYSTEM INTERFACE ${HDF5_C_INCLUDE_DIRS})
 target_link_libraries(hdf5_mpi INTERFACE ${HDF5_C_LIBRARIES})
 
@@ -24,7 +25,7 @@ set(BLA_VENDOR OpenBLAS)
 find_package(BLAS REQUIRED)
 find_path(OPENBLAS_INCLUDE_DIR cblas.h REQUIRED
   PATH_SUFFIXES openblas ${CMAKE_LIBRARY_ARCHITECTURE} openblas-openmp ${CMAKE_LIBRARY_ARCHITECTURE}/openblas-openmp)
-add_library(openblas INTERFACE)
+add_library(openblas INTERFACE IMPORTED)
 target_include_directories(openblas SYSTEM INTERFACE ${OPENBLAS_INCLUDE_DIR})
 target_link_libraries(openblas INTERFACE BLAS::BLAS)
 
@@ -41,9 +42,12 @@ if(MOESAIC_CUDA)
   find_package(CUDAToolkit 12.4 REQUIRED)
   find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS} REQUIRED)
   find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR} REQUIRED)
-  add_library(cuda_libraries INTERFACE)
-  target_include_directories(cuda_libraries SYSTEM INTERFACE ${NCCL_INCLUDE_DIR})
-  target_link_libraries(cuda_libraries INTERFACE CUDA::cudart CUDA::cublas ${NCCL_LIBRARY})
+  find_path(CUDNN_INCLUDE_DIR cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS} REQUIRED)
+  find_library(CUDNN_LIBRARY cudnn HINTS ${CUDAToolkit_LIBRARY_DIR} REQUIRED)
+  add_library(cuda_libraries INTERFACE IMPORTED)
+  target_include_directories(cuda_libraries SYSTEM INTERFACE ${NCCL_INCLUDE_DIR} ${CUDNN_INCLUDE_DIR})
+  target_link_libraries(cuda_libraries INTERFACE
+    CUDA::cudart CUDA::cublas CUDA::cublasLt ${CUDNN_LIBRARY} ${NCCL_LIBRARY})
   # As an option: CMake 3.25 does not know yet that nvcc speaks C++20.
   target_compile_options(cuda_libraries INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
 endif()

@@ -18,4 +18,8 @@ namespace reference {
 AttentionMerge attention_merge;
 }  // namespace reference
 
+namespace cuda {
+AttentionMerge attention_merge;
+}  // namespace cuda
+
 }  // namespace moesaic

@@ -19,4 +19,9 @@ CrossEntropyForward cross_entropy_forward;
 CrossEntropyBackward cross_entropy_backward;
 }  // namespace reference
 
+namespace cuda {
+CrossEntropyForward cross_entropy_forward;
+CrossEntropyBackward cross_entropy_backward;
+}  // namespace cuda
+
 }  // namespace moesaic

@@ -28,4 +28,10 @@ DispatchRouting dispatch_routing;
 DispatchWeightsGradient dispatch_weights_gradient;
 }  // namespace reference
 
+namespace cuda {
+DispatchDestinations dispatch_destinations;
+DispatchRouting dispatch_routing;
+DispatchWeightsGradient dispatch_weights_gradient;
+}  // namespace cuda
+
 }  // namespace moesaic

@@ -28,4 +28,13 @@ SumOfSquares sum_of_squares;
 Sum sum;
 }  // namespace reference
 
+namespace cuda {
+Fill fill;
+Copy copy;
+Accumulate accumulate;
+Scale scale;
+SumOfSquares sum_of_squares;
+Sum sum;
+}  // namespace cuda
+
 }  // namespace moesaic

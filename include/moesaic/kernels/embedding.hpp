@@ -16,4 +16,9 @@ EmbeddingForward embedding_forward;
 EmbeddingBackward embedding_backward;
 }  // namespace reference
 
+namespace cuda {
+EmbeddingForward embedding_forward;
+EmbeddingBackward embedding_backward;
+}  // namespace cuda
+
 }  // namespace moesaic

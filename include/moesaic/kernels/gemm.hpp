@@ -32,6 +32,8 @@ GroupedGemmWeightGradient grouped_gemm_weight_gradient;
 
 namespace cuda {
 Gemm gemm;
+GroupedGemm grouped_gemm;
+GroupedGemmWeightGradient grouped_gemm_weight_gradient;
 }  // namespace cuda
 
 }  // namespace moesaic

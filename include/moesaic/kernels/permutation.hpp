@@ -33,4 +33,11 @@ CombineRows combine_rows;
 CombineRowsBackward combine_rows_backward;
 }  // namespace reference
 
+namespace cuda {
+SortByKey sort_by_key;
+GatherRows gather_rows;
+CombineRows combine_rows;
+CombineRowsBackward combine_rows_backward;
+}  // namespace cuda
+
 }  // namespace moesaic

@@ -3,16 +3,17 @@
 #include "moesaic/tensor/cuda_memory.hpp"
 #include "refuse.hpp"
 
-#include <cublas_v2.h>
+#include <cublasLt.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
-#include <utility>
+#include <vector>
 
 namespace moesaic::cuda {
 namespace {
 
-/// What cuBLAS recommends for Hopper. A workspace of our own makes its choice of algorithm, and so the bits, repeat.
+/// What cuBLAS recommends for Hopper.
 constexpr std::int64_t workspace_bytes = std::int64_t{32} << 20;
 
 void check_cublas(cublasStatus_t status, std::string_view what) {
@@ -20,44 +21,37 @@ void check_cublas(cublasStatus_t status, std::string_view what) {
   throw RunError(
       fmt::format("{} failed: {} (the device cannot go on); look for the first such error in the output of "
                   "all ranks",
-                  what, cublasGetStatusString(status)));
+                  what, cublasLtGetStatusString(status)));
 }
 
-cublasHandle_t make_handle(Stream stream) {
-  cublasHandle_t handle = nullptr;
-  check_cublas(cublasCreate(&handle), "cublasCreate");
-  check_cublas(cublasSetStream(handle, cuda_stream(stream)), "cublasSetStream");
-  // Default mathematics: f32 stays f32 (no TF32); partial sums of bf16 products are added in f32.
-  const auto mode = static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
-  check_cublas(cublasSetMathMode(handle, mode), "cublasSetMathMode");
-  check_cublas(cublasSetAtomicsMode(handle, CUBLAS_ATOMICS_NOT_ALLOWED), "cublasSetAtomicsMode");
-  return handle;
-}
-
-/// One handle a device and stream. They live as long as the program: at its end CUDA may be gone before us.
-cublasHandle_t handle_of(Stream stream) {
-  static std::map<std::pair<int, void*>, cublasHandle_t> handles;
+int current_device() {
   int device = 0;
   check_cuda(cudaGetDevice(&device), "cudaGetDevice");
-  cublasHandle_t& handle = handles[{device, stream.handle}];
-  if (handle == nullptr) handle = make_handle(stream);
+  return device;
+}
+
+/// One handle a device. They live as long as the program: at its end CUDA may be gone before us.
+cublasLtHandle_t handle_of(int device) {
+  static std::map<int, cublasLtHandle_t> handles;
+  cublasLtHandle_t& handle = handles[device];
+  if (handle == nullptr) check_cublas(cublasLtCreate(&handle), "cublasLtCreate");
   return handle;
 }
 
+/// Storage types, and the type of sums and of alpha and beta.
 struct Precision {
-  cudaDataType_t inputs, output;
+  cudaDataType_t inputs, output, sums;
   cublasComputeType_t compute;
 };
 
 Precision precision_of(DType inputs, DType output) {
-  if (inputs == DType::bf16 && output == DType::bf16) return {CUDA_R_16BF, CUDA_R_16BF, CUBLAS_COMPUTE_32F};
-  if (inputs == DType::bf16 && output == DType::f32) return {CUDA_R_16BF, CUDA_R_32F, CUBLAS_COMPUTE_32F};
-  if (inputs == DType::f32 && output == DType::f32) return {CUDA_R_32F, CUDA_R_32F, CUBLAS_COMPUTE_32F};
-  if (inputs == DType::f64 && output == DType::f64) return {CUDA_R_64F, CUDA_R_64F, CUBLAS_COMPUTE_64F};
-  throw RunError(
-      fmt::format("no CUDA matrix product takes {} to {} (bf16 to bf16 or f32, f32 and f64 exist); this is a "
-                  "defect in moesaic, please report it",
-                  name_of(inputs), name_of(output)));
+  // CUBLAS_COMPUTE_32F: f32 stays f32 (no TF32), and partial sums of bf16 products are f32.
+  constexpr auto f32 = CUBLAS_COMPUTE_32F;
+  if (inputs == DType::bf16 && output == DType::bf16) return {CUDA_R_16BF, CUDA_R_16BF, CUDA_R_32F, f32};
+  if (inputs == DType::bf16 && output == DType::f32) return {CUDA_R_16BF, CUDA_R_32F, CUDA_R_32F, f32};
+  if (inputs == DType::f32 && output == DType::f32) return {CUDA_R_32F, CUDA_R_32F, CUDA_R_32F, f32};
+  if (inputs == DType::f64 && output == DType::f64) return {CUDA_R_64F, CUDA_R_64F, CUDA_R_64F, CUBLAS_COMPUTE_64F};
+  refuse_types("gemm", inputs, output, "bf16 to bf16 or f32, f32 and f64");
 }
 
 /// Elements from one row to the next; cuBLAS wants at least a row's width, and 1.
@@ -65,7 +59,92 @@ std::int64_t leading_dimension(ConstView matrix) {
   return std::max({matrix.stride(0), matrix.extent(1), std::int64_t{1}});
 }
 
-cublasOperation_t operation(Transpose transpose) { return transpose == Transpose::yes ? CUBLAS_OP_T : CUBLAS_OP_N; }
+/// The greatest power of two up to 256 that divides the address: algorithms differ in what they need.
+std::uint32_t alignment_of(ConstView matrix) {
+  const auto address = reinterpret_cast<std::uintptr_t>(matrix.raw()) | 256u;
+  return static_cast<std::uint32_t>(address & -address);
+}
+
+template <class T> void set(cublasLtMatmulDesc_t description, cublasLtMatmulDescAttributes_t attribute, T value) {
+  check_cublas(cublasLtMatmulDescSetAttribute(description, attribute, &value, sizeof value),
+               "cublasLtMatmulDescSetAttribute");
+}
+template <class T> void set(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t key, T value) {
+  check_cublas(cublasLtMatmulPreferenceSetAttribute(preference, key, &value, sizeof value),
+               "cublasLtMatmulPreferenceSetAttribute");
+}
+
+/// One product, c = op(a) op(b). cuBLAS counts by columns, where our row-major matrices are their transposes:
+/// c^T = op(b)^T op(a)^T.
+struct Problem {
+  Transpose transpose_a, transpose_b;
+  ConstView a, b, c;
+
+  /// Equal for problems that one plan serves.
+  std::vector<std::int64_t> key() const {
+    std::vector<std::int64_t> numbers{static_cast<std::int64_t>(transpose_a), static_cast<std::int64_t>(transpose_b)};
+    for (const ConstView& matrix : {a, b, c}) {
+      numbers.insert(numbers.end(), {static_cast<std::int64_t>(matrix.dtype()), matrix.extent(0), matrix.extent(1),
+                                     leading_dimension(matrix), alignment_of(matrix)});
+    }
+    return numbers;
+  }
+};
+
+cublasLtMatrixLayout_t layout_of(ConstView matrix, cudaDataType_t type) {
+  cublasLtMatrixLayout_t layout = nullptr;
+  check_cublas(cublasLtMatrixLayoutCreate(&layout, type, static_cast<std::uint64_t>(matrix.extent(1)),
+                                          static_cast<std::uint64_t>(matrix.extent(0)), leading_dimension(matrix)),
+               "cublasLtMatrixLayoutCreate");
+  return layout;
+}
+
+/// A product's descriptions and the algorithm that cuBLAS's heuristics chose for it. Lives as long as the program.
+struct Plan {
+  explicit Plan(const Problem& problem) : precision(precision_of(problem.a.dtype(), problem.c.dtype())) {
+    const auto operation = [](Transpose t) { return t == Transpose::yes ? CUBLAS_OP_T : CUBLAS_OP_N; };
+    check_cublas(cublasLtMatmulDescCreate(&description, precision.compute, precision.sums), "cublasLtMatmulDescCreate");
+    set(description, CUBLASLT_MATMUL_DESC_TRANSA, operation(problem.transpose_b));
+    set(description, CUBLASLT_MATMUL_DESC_TRANSB, operation(problem.transpose_a));
+    first = layout_of(problem.b, precision.inputs);
+    second = layout_of(problem.a, precision.inputs);
+    result = layout_of(problem.c, precision.output);
+  }
+
+  void choose(cublasLtHandle_t handle, const Problem& problem) {
+    cublasLtMatmulPreference_t preference = nullptr;
+    check_cublas(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
+    set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(workspace_bytes));
+    // Sums cut along k meet in the workspace, in their own type and in order: the bits repeat.
+    set<std::uint32_t>(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(problem.b));
+    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(problem.a));
+    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(problem.c));
+    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(problem.c));
+    cublasLtMatmulHeuristicResult_t best{};
+    int found = 0;
+    check_cublas(cublasLtMatmulAlgoGetHeuristic(handle, description, first, second, result, result, preference, 1,
+                                                &best, &found),
+                 "cublasLtMatmulAlgoGetHeuristic");
+    check_cublas(found > 0 ? best.state : CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic");
+    cublasLtMatmulPreferenceDestroy(preference);
+    algorithm = best.algo;
+    workspace = static_cast<std::int64_t>(best.workspaceSize);
+  }
+
+  Precision precision;
+  cublasLtMatmulDesc_t description = nullptr;
+  cublasLtMatrixLayout_t first = nullptr, second = nullptr, result = nullptr;
+  cublasLtMatmulAlgo_t algorithm{};
+  std::int64_t workspace = 0;
+};
+
+const Plan& plan_of(int device, const Problem& problem) {
+  static std::map<std::pair<int, std::vector<std::int64_t>>, Plan> plans;
+  const auto [entry, is_new] = plans.try_emplace({device, problem.key()}, problem);
+  if (is_new) entry->second.choose(handle_of(device), problem);
+  return entry->second;
+}
 
 /// A product over nothing: c = beta * c for beta 0 (1 leaves c alone).
 void clear(Stream stream, View c) {
@@ -83,23 +162,20 @@ void gemm(const OperatorContext& context, Transpose transpose_a, Transpose trans
   const std::int64_t m = c.extent(0), n = c.extent(1), k = a.extent(transpose_a == Transpose::yes ? 0 : 1);
   MOESAIC_EXPECT(a.dtype() == b.dtype());
   MOESAIC_EXPECT(k == b.extent(transpose_b == Transpose::yes ? 1 : 0));
-  if (m == 0 || n == 0) return;
+  if (m == 0 || n == 0 || (k == 0 && beta == 1)) return;
   if (k == 0 && beta == 0) return clear(context.stream, c);
-  const Precision precision = precision_of(a.dtype(), c.dtype());
-  const cublasHandle_t handle = handle_of(context.stream);
-  const Buffer workspace = context.arena->allocate(workspace_bytes, Label::workspace);
-  check_cublas(cublasSetWorkspace(handle, workspace.data(), static_cast<std::size_t>(workspace.bytes())),
-               "cublasSetWorkspace");
-  const float alpha32 = static_cast<float>(alpha), beta32 = static_cast<float>(beta);
-  const bool wide = precision.compute == CUBLAS_COMPUTE_64F;
-  const void* const factors[] = {wide ? static_cast<const void*>(&alpha) : &alpha32,
-                                 wide ? static_cast<const void*>(&beta) : &beta32};
-  // cuBLAS counts by columns, where our row-major matrices are their transposes: c^T = op(b)^T op(a)^T.
-  check_cublas(cublasGemmEx_64(handle, operation(transpose_b), operation(transpose_a), n, m, k, factors[0], b.raw(),
-                               precision.inputs, leading_dimension(b), a.raw(), precision.inputs, leading_dimension(a),
-                               factors[1], c.raw(), precision.output, leading_dimension(c), precision.compute,
-                               CUBLAS_GEMM_DEFAULT),
-               "cublasGemmEx");
+  const int device = current_device();
+  const Plan& plan = plan_of(device, {transpose_a, transpose_b, a, b, c});
+  const Buffer workspace = context.arena->allocate(plan.workspace, Label::workspace);
+  const std::array<float, 2> narrow{static_cast<float>(alpha), static_cast<float>(beta)};
+  const std::array<double, 2> wide{alpha, beta};
+  const bool is_wide = plan.precision.sums == CUDA_R_64F;
+  const void* const alpha_as_sum = is_wide ? static_cast<const void*>(&wide[0]) : &narrow[0];
+  const void* const beta_as_sum = is_wide ? static_cast<const void*>(&wide[1]) : &narrow[1];
+  check_cublas(cublasLtMatmul(handle_of(device), plan.description, alpha_as_sum, b.raw(), plan.first, a.raw(),
+                              plan.second, beta_as_sum, c.raw(), plan.result, c.raw(), plan.result, &plan.algorithm,
+                              workspace.data(), static_cast<std::size_t>(plan.workspace), cuda_stream(context.stream)),
+               "cublasLtMatmul");
 }
 
 }  // namespace moesaic::cuda
