@@ -8,10 +8,11 @@ template <class Initiate>
 Pending RecordingCommunicator::record(const char* name, std::int64_t sent, std::int64_t received, Initiate&& initiate) {
   const std::int64_t operation = recording_.initiate(channel_, name, sent, received);
   auto inner = std::make_shared<Pending>(initiate());
-  return Pending([inner, operation, &recording = recording_] {
+  const auto complete = [inner, operation, &recording = recording_] {
     inner->complete();
     recording.complete(operation);
-  });
+  };
+  return Pending(complete, [inner] { return inner->done(); });
 }
 
 Pending RecordingCommunicator::initiate_all_gather(ConstView mine, View all) {

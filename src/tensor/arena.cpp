@@ -124,6 +124,8 @@ char* Arena::take(std::int64_t bytes, Label label) {
   const auto [data, size] = *piece;
   free_.erase(piece);
   if (size > bytes) free_.emplace(data + bytes, size - bytes);
+  char* first = static_cast<char*>(blocks_.front().data);
+  if (first <= data && data < first + blocks_.front().bytes) reach_ = std::max(reach_, data + bytes - first);
   count(bytes, label);
   return data;
 }
@@ -133,7 +135,9 @@ void Arena::count(std::int64_t bytes, Label label) {
   used_[i] += bytes;
   total_used_ += bytes;
   peak_[i] = std::max(peak_[i], used_[i]);
-  total_peak_ = std::max(total_peak_, total_used_);
+  if (total_used_ <= total_peak_) return;
+  total_peak_ = total_used_;
+  at_peak_ = used_;
 }
 
 void Arena::throw_full(std::int64_t bytes, Label label) const {
@@ -175,7 +179,7 @@ Tensor Arena::tensor(DType type, Extents extents, Label label) {
 }
 
 void Arena::reset_peaks() {
-  peak_ = used_;
+  peak_ = at_peak_ = used_;
   total_peak_ = total_used_;
 }
 

@@ -117,6 +117,28 @@ TEST(Arena, RecordsPeaks) {
   EXPECT_EQ(arena.peak(), 3 * piece);
 }
 
+TEST(Arena, RecordsWhatThePeakWasMadeOf) {
+  Arena arena(host_memory(), 16 * piece, false);
+  const Buffer gathered = arena.allocate(1 * piece, Label::gathered);
+  Buffer activations = arena.allocate(4 * piece, Label::activations);
+  activations = {};
+  const Buffer exchange = arena.allocate(2 * piece, Label::exchange);
+  EXPECT_EQ(arena.at_peak(Label::gathered), piece);
+  EXPECT_EQ(arena.at_peak(Label::activations), 4 * piece);
+  EXPECT_EQ(arena.at_peak(Label::exchange), 0);  // came later
+}
+
+TEST(Arena, ReachesAsFarAsGapsMakeIt) {
+  Arena arena(host_memory(), 16 * piece, false);
+  Buffer first = arena.allocate(2 * piece, Label::activations);
+  const Buffer second = arena.allocate(piece, Label::activations);
+  EXPECT_EQ(arena.reach(), 3 * piece);
+  first = {};
+  const Buffer larger = arena.allocate(3 * piece, Label::activations);  // the gap of two is too small
+  EXPECT_EQ(arena.reach(), 6 * piece);
+  EXPECT_EQ(arena.peak(), 4 * piece);
+}
+
 TEST(Arena, RefusalQuotesTheFigures) {
   Arena arena(host_memory(), 8 * piece, false);
   const Buffer moments = arena.allocate(3 * piece, Label::moments);

@@ -1,17 +1,23 @@
 // Ranks: 1 2 3 4 6
-// The bytes that shards and pipeline stages send in one pass over the micro-batches are those of docs/parallelism.md.
+// The bytes that shards and pipeline stages send in one pass over the micro-batches are those of docs/parallelism.md, and
+// those of `moesaic plan`.
 // (Those of experts and of context ranks: tests/parallel.)
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "moesaic/comm/mpi_communicator.hpp"
 #include "moesaic/comm/mpi_session.hpp"
 #include "moesaic/comm/recording_communicator.hpp"
+#include "moesaic/models/family.hpp"
 #include "moesaic/models/model.hpp"
 #include "moesaic/parallel/initialise.hpp"
 #include "moesaic/parallel/stage_layout.hpp"
 #include "moesaic/train/micro_batches.hpp"
+#include "moesaic/train/rehearsal.hpp"
 #include "moesaic/train/stage_runner.hpp"
+#include "support/scratch_folder.hpp"
 
 namespace moesaic {
 namespace {
@@ -19,17 +25,12 @@ namespace {
 constexpr std::int64_t hidden = 16, tokens = 12, micro_batches = 3, element = 4;
 
 /// Four layers, six blocks.
-ModelSpec small_model() {
-  ModelSpec spec;
-  spec.hidden = hidden;
-  spec.vocabulary = 24;
-  spec.blocks.resize(4);
-  for (BlockSpec& block : spec.blocks) {
-    block.attention = {.hidden = hidden, .heads = 2, .key_heads = 1, .width = 8};
-    block.moe = {.hidden = hidden, .width = 8, .experts = 4, .top_k = 2};
-  }
-  return spec;
-}
+constexpr const char* small_config = R"({"model_type": "qwen3_moe", "hidden_size": 16, "vocab_size": 24,
+  "num_hidden_layers": 4, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "num_experts": 4,
+  "num_experts_per_tok": 2, "moe_intermediate_size": 8, "max_position_embeddings": 64,
+  "rope_theta": 10000})";
+
+ModelSpec small_model() { return model_spec(HfConfig::parse(small_config, "small_config")); }
 
 HostBatch small_batch() {
   HostBatch batch;
@@ -68,11 +69,18 @@ class RecordedPass {
     StageRunner runner(stage(), sharding_, link, context_);
     const auto kind = cut_.chunks == 1 ? ScheduleKind::one_f_one_b : ScheduleKind::interleaved;
     const std::vector<HostBatch> batches(micro_batches, small_batch());
-    runner.run(make_schedule(kind, place_.stages, place_.stage, place_.chunks, micro_batches), views_of(batches),
+    MicroBatches here(batches, context_.on);
+    runner.run(make_schedule(kind, place_.stages, place_.stage, place_.chunks, micro_batches), here.views(),
                cut_.reduction, nullptr);
   }
 
   const PipelinePlace& place() const { return place_; }
+  /// "3,3": blocks of each virtual stage.
+  std::string layout() const {
+    std::string text;
+    for (const Block& stage : stages_) text += fmt::format("{}{}", text.empty() ? "" : ",", stage.size());
+    return text;
+  }
   int shards() const { return grid_.extent(Axis::shard); }
 
   /// Sent in operations of that name, on channels that begin so.
@@ -187,6 +195,39 @@ TEST_F(ExchangeBytes, StagesSendTheRowsAtTheirBorders) {
       EXPECT_EQ(pass.sent("pipeline down", "send"), one_way * (chunks - (last ? 1 : 0)));
       EXPECT_EQ(pass.sent("pipeline up", "send"), one_way * (chunks - (first ? 1 : 0)));
     });
+}
+
+/// What `moesaic plan` would say of the same pass.
+Rehearsal rehearsed(const RecordedPass& pass, Reduction reduction, const MpiSession& session,
+                    const std::filesystem::path& config) {
+  RunSettings settings;
+  settings.config = config;
+  settings.device = DeviceChoice::cpu;
+  settings.data.sequence = tokens;
+  settings.steps = 1;
+  settings.global_batch = micro_batches * session.size() / pass.place().stages;
+  settings.grid.pipeline = pass.place().stages;
+  settings.chunks = pass.place().chunks;
+  settings.schedule = settings.chunks > 1 ? ScheduleKind::interleaved : ScheduleKind::one_f_one_b;
+  settings.layout = pass.layout();
+  settings.reduce_every_micro_batch = reduction == Reduction::every_micro_batch;
+  return rehearse(settings, Decomposition(settings, session.size()), session.rank(), DeviceKind::cpu);
+}
+
+TEST_F(ExchangeBytes, AreThoseOfThePlan) {
+  const ScratchFolder scratch("exchange_bytes");
+  const std::filesystem::path config = scratch.path() / "config.json";
+  if (ScratchFolder::first()) std::ofstream(config) << small_config;
+  MPI_Barrier(MPI_COMM_WORLD);
+  for (Reduction reduction : {Reduction::every_micro_batch, Reduction::last_micro_batch})
+    for (int chunks : {1, 2})
+      for_cuts(chunks, reduction, [&](const RecordedPass& pass) {
+        auto sent = rehearsed(pass, reduction, session, config).sent;
+        EXPECT_EQ(sent["dense_shard"] + sent["expert_shard"],
+                  pass.sent("shard", "all_gather") + pass.sent("shard", "reduce_scatter"));
+        EXPECT_EQ(sent["pipeline_down"], pass.sent("pipeline down", "send"));
+        EXPECT_EQ(sent["pipeline_up"], pass.sent("pipeline up", "send"));
+      });
 }
 
 }  // namespace

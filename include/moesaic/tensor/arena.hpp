@@ -110,6 +110,11 @@ class Arena {
   std::int64_t peak(Label label) const { return peak_[static_cast<std::size_t>(label)]; }
   std::int64_t used() const { return total_used_; }
   std::int64_t peak() const { return total_peak_; }
+  /// What each label used when all together used most: these add up to peak().
+  std::int64_t at_peak(Label label) const { return at_peak_[static_cast<std::size_t>(label)]; }
+  /// How far into its first block the arena has ever been used, gaps included: with this capacity, or any larger one, the
+  /// same calls get the same offsets.
+  std::int64_t reach() const { return reach_; }
   /// Starts the peaks anew from what is used now.
   void reset_peaks();
 
@@ -132,8 +137,8 @@ class Arena {
   bool can_grow_;
   std::vector<Block> blocks_;
   std::map<char*, std::int64_t> free_;  ///< start -> bytes, neighbours merged within a block
-  std::array<std::int64_t, num_labels> used_{}, peak_{};
-  std::int64_t total_used_ = 0, total_peak_ = 0;
+  std::array<std::int64_t, num_labels> used_{}, peak_{}, at_peak_{};
+  std::int64_t total_used_ = 0, total_peak_ = 0, reach_ = 0;
 };
 
 }  // namespace moesaic
