@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# SIGUSR1 ends a run behind a checkpoint with status 75, and the same command goes on to the end: on one rank that hears
-# of it, and through mpirun, which tells all. Usage: stop_test.sh PROGRAM
+# What ends a run behind a checkpoint with status 75, and the same command goes on to the end: SIGUSR1 on one rank that
+# hears of it, and through mpirun, which tells all; the file `stop` in the run directory, which is removed.
+# Usage: stop_test.sh PROGRAM
 set -uo pipefail
 program=$1
 source_dir=$(cd "$(dirname "$0")/../.." && pwd)
@@ -49,10 +50,10 @@ wait_for_steps() {
   return 1
 }
 
-# stops_and_goes_on NAME COMMAND...: COMMAND gets the process of mpirun as its last argument and sends the signal.
+# stops_and_goes_on NAME EVENT COMMAND...: COMMAND asks the run to stop; its last argument is the process of mpirun.
 stops_and_goes_on() {
-  local scenario=$1 directory=$scratch/$1 status step
-  shift
+  local scenario=$1 event=$2 directory=$scratch/$1 status step
+  shift 2
   launch &
   job=$!
   wait_for_steps || fail "no third step"
@@ -65,7 +66,8 @@ stops_and_goes_on() {
   [ "$(lines)" = "$step" ] || fail "$(lines) lines of metrics, stopped at step '$step'"
   [ "${step:-$steps}" -lt "$steps" ] || fail "stopped at '$step' of $steps"
   [ -s "$directory/checkpoints/$(printf 'step-%08d.h5' "$step")" ] || fail "no checkpoint of step $step"
-  grep -q '"event":"signal"' "$directory/events.jsonl" || fail "the signal is not in events.jsonl"
+  grep -q "\"event\":\"$event\",\"step\":$step}" "$directory/events.jsonl" || fail "no $event in events.jsonl"
+  [ ! -e "$directory/stop" ] || fail "the file stop is still there"
 
   (launch)
   status=$?
@@ -78,7 +80,9 @@ stops_and_goes_on() {
 
 all_ranks() { kill -USR1 "$1"; }
 one_rank() { kill -USR1 "$(pgrep -P "$1" | tail -n 1)"; }
+stop_file() { touch "$directory/stop"; }
 
-stops_and_goes_on all-ranks all_ranks
-stops_and_goes_on one-rank one_rank
-[ "$failures" -eq 0 ] && echo "stopped and completed twice"
+stops_and_goes_on all-ranks signal all_ranks
+stops_and_goes_on one-rank signal one_rank
+stops_and_goes_on stop-file stop_file stop_file
+[ "$failures" -eq 0 ] && echo "stopped and completed three times"
