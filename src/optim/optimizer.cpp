@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+
+#include "moesaic/tensor/transfer.hpp"
 
 namespace moesaic {
 
@@ -40,7 +43,6 @@ void Optimizer::collect_parts() {
     }
   }
   part_sums_ = on_.arena->tensor(DType::f64, {static_cast<std::int64_t>(parts_.size())}, Label::workspace);
-  name_sums_ = on_.arena->tensor(DType::f64, {static_cast<std::int64_t>(names_.size())}, Label::workspace);
 }
 
 double Optimizer::gradient_norm() {
@@ -48,13 +50,11 @@ double Optimizer::gradient_norm() {
     const auto at = static_cast<std::int64_t>(i);
     ops_->sum_of_squares(on_, parts_[i].gradients, part_sums_.view().rows(at, at + 1));
   }
-  ops_->fill(on_, 0, name_sums_);
-  auto* sums = name_sums_.view().data<double>();
-  for (std::size_t i = 0; i < parts_.size(); ++i) sums[parts_[i].name] += part_sums_.view().data<double>()[i];
-  world_->all_reduce(name_sums_);
-  double total = 0;
-  for (std::size_t i = 0; i < names_.size(); ++i) total += sums[i];
-  return std::sqrt(total);
+  std::vector<double> squares(parts_.size()), sums(names_.size(), 0);
+  download(on_.stream, part_sums_, host_view(squares.data(), {std::ssize(squares)}));
+  for (std::size_t i = 0; i < parts_.size(); ++i) sums[parts_[i].name] += squares[i];
+  world_->all_reduce(host_view(sums.data(), {std::ssize(sums)}));
+  return std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0));
 }
 
 void Optimizer::update(std::int64_t step, double lr, double gradient_norm) {

@@ -1,8 +1,11 @@
 #include "moesaic/parallel/expert_parallel.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <vector>
+
+#include "moesaic/tensor/transfer.hpp"
 
 namespace moesaic {
 namespace {
@@ -13,10 +16,11 @@ std::int64_t total(const Counts& counts) { return std::accumulate(counts.begin()
 
 class Passage : public ExpertPassage {
  public:
-  Passage(const LayerContext& context, Communicator& ranks, ConstView indices, ConstView weights, std::int64_t experts)
+  Passage(const LayerContext& context, Communicator& ranks, ConstView indices, ConstView weights, std::int64_t experts,
+          ExpertLoad load)
       : context_(context), ranks_(&ranks), indices_(indices), weights_(weights),
         experts_per_rank_(experts / ranks.size()) {
-    plan();
+    plan(load);
   }
 
   void initiate_dispatch(ConstView hidden) override {
@@ -29,9 +33,7 @@ class Passage : public ExpertPassage {
 
   const ExpertInput& complete_dispatch() override {
     complete();
-    const auto* here = slot_indices_.view().data<std::int32_t>();
-    const std::int64_t slots = std::count_if(here, here + slot_indices_.view().size(), [](auto e) { return e >= 0; });
-    input_ = {rows_, slot_indices_, slot_weights_, slots};
+    input_ = {rows_, slot_indices_, slot_weights_, arriving_slots_};
     return input_;
   }
 
@@ -75,8 +77,9 @@ class Passage : public ExpertPassage {
   std::int64_t leaving() const { return total(leaving_); }
   std::int64_t arriving() const { return total(arriving_); }
 
-  /// Which rows leave for which rank, and how many arrive from each: the one count vector that the host waits for.
-  void plan() {
+  /// Which rows leave for which rank, how many arrive from each and how many slots they fill: the one count vector that the
+  /// host waits for.
+  void plan(ExpertLoad load) {
     const std::int64_t tokens = indices_.extent(0);
     const std::int64_t fan_out = std::min<std::int64_t>(indices_.extent(1), ranks_->size());
     destinations_ = buffer(DType::i32, {tokens, fan_out});
@@ -86,13 +89,50 @@ class Passage : public ExpertPassage {
     token_slot_ = buffer(DType::i32, {tokens, fan_out});
     context_.ops->sort_by_key(context_.on, destinations_, offsets_, slot_token_, token_slot_);
 
-    leaving_.resize(static_cast<std::size_t>(ranks_->size()));
-    arriving_.resize(leaving_.size());
-    const auto* offsets = offsets_.view().data<std::int64_t>();
-    std::adjacent_difference(offsets + 1, offsets + 1 + ranks_->size(), leaving_.begin());
-    const Counts one(leaving_.size(), 1);
-    ranks_->all_to_all(host_view(std::as_const(leaving_).data(), {ranks_->size()}), one,
-                       host_view(arriving_.data(), {ranks_->size()}), one);
+    exchange_counts(on_host(offsets_), slots_by_expert());
+    if (load == ExpertLoad::even) assume_even_counts();
+  }
+
+  void assume_even_counts() {
+    const std::int64_t rows = even_dispatch_rows(indices_.extent(0), indices_.extent(1), ranks_->size());
+    leaving_.assign(static_cast<std::size_t>(ranks_->size()), rows);
+    arriving_ = leaving_;
+    arriving_slots_ = indices_.size();
+  }
+
+  /// Of each expert, where its slots would begin if this rank's tokens were sorted by expert; i64 [experts + 1], host.
+  Counts slots_by_expert() const {
+    const std::int64_t experts = experts_per_rank_ * ranks_->size();
+    const Tensor offsets = context_.workspace(DType::i64, {experts + 1});
+    const Tensor slot_token = context_.workspace(DType::i32, {indices_.size()});
+    const Tensor token_slot = context_.workspace(DType::i32, indices_.extents());
+    context_.ops->sort_by_key(context_.on, indices_, offsets, slot_token, token_slot);
+    return on_host(offsets);
+  }
+
+  Counts on_host(ConstView counts) const {
+    Counts result(static_cast<std::size_t>(counts.size()));
+    download(context_.on.stream, counts, host_view(result.data(), counts.extents()));
+    return result;
+  }
+
+  /// For each rank a pair: rows, and slots.
+  void exchange_counts(const Counts& row_offsets, const Counts& slot_offsets) {
+    const std::int64_t ranks = ranks_->size();
+    Counts sent, received(static_cast<std::size_t>(2 * ranks));
+    for (std::int64_t r = 0; r < ranks; ++r) {
+      const auto at = static_cast<std::size_t>(r), begin = static_cast<std::size_t>(r * experts_per_rank_);
+      leaving_.push_back(row_offsets[at + 1] - row_offsets[at]);
+      sent.push_back(leaving_.back());
+      sent.push_back(slot_offsets[begin + static_cast<std::size_t>(experts_per_rank_)] - slot_offsets[begin]);
+    }
+    const Counts two(static_cast<std::size_t>(ranks), 2);
+    ranks_->all_to_all(host_view(std::as_const(sent).data(), {2 * ranks}), two, host_view(received.data(), {2 * ranks}),
+                       two);
+    for (std::size_t i = 0; i < received.size(); i += 2) {
+      arriving_.push_back(received[i]);
+      arriving_slots_ += received[i + 1];
+    }
   }
 
   /// Expert indices and weights travel beside the rows.
@@ -144,6 +184,7 @@ class Passage : public ExpertPassage {
   std::int64_t experts_per_rank_;
   std::int64_t width_ = 0;
   Counts leaving_, arriving_;  ///< rows to and from each rank
+  std::int64_t arriving_slots_ = 0;
   Tensor destinations_, offsets_, slot_token_, token_slot_;
   Tensor send_, returned_, routing_sent_[2], weights_sent_, weights_returned_;
   Tensor rows_, slot_indices_, slot_weights_, gradient_rows_;
@@ -155,12 +196,17 @@ class Passage : public ExpertPassage {
 
 std::unique_ptr<ExpertPassage> ExpertParallel::begin(const LayerContext& context, ConstView indices, ConstView weights,
                                                      std::int64_t experts) {
-  return std::make_unique<Passage>(context, *ranks_, indices, weights, experts);
+  return std::make_unique<Passage>(context, *ranks_, indices, weights, experts, load_);
 }
 
-std::unique_ptr<ExpertExchange> make_expert_exchange(Communicator& expert_ranks) {
+std::int64_t even_dispatch_rows(std::int64_t tokens, std::int64_t top_k, int ranks) {
+  const double missed = std::pow(1 - 1.0 / ranks, static_cast<double>(top_k));
+  return std::llround(static_cast<double>(tokens) * (1 - missed));
+}
+
+std::unique_ptr<ExpertExchange> make_expert_exchange(Communicator& expert_ranks, ExpertLoad load) {
   if (expert_ranks.size() == 1) return std::make_unique<LocalExperts>();
-  return std::make_unique<ExpertParallel>(expert_ranks);
+  return std::make_unique<ExpertParallel>(expert_ranks, load);
 }
 
 void SharedStatistics::sum(View counts, View probability_sums) {

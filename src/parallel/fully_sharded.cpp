@@ -101,6 +101,10 @@ void FullySharded::finish_gradients() {
   exchange_tied_gradients();
 }
 
+void FullySharded::values_changed() {
+  for (const auto& unit : units_) unit->values_changed();
+}
+
 void FullySharded::zero_gradients() {
   for (const auto& unit : units_) unit->zero_gradients();
 }

@@ -1,5 +1,9 @@
 #include "moesaic/parallel/sharded_unit.hpp"
 
+#include <utility>
+
+#include "moesaic/tensor/transfer.hpp"
+
 namespace moesaic {
 
 ShardedUnit::ShardedUnit(UnitLayout layout, DType type, const LayerContext& context, Communicator& shards,
@@ -13,13 +17,37 @@ ShardedUnit::ShardedUnit(UnitLayout layout, DType type, const LayerContext& cont
   gradients_ = arena.tensor(type_, {layout_.slice()}, Label::gradients);
 }
 
+void ShardedUnit::set_values(const std::function<void(float*)>& write) {
+  MOESAIC_EXPECT(!tied_ && type_ == DType::f32);
+  if (values_.view().device() == DeviceKind::cpu) return write(values_.view().data<float>());
+  std::vector<float> host(static_cast<std::size_t>(layout_.slice()));
+  write(host.data());
+  upload(context_.on.stream, host_view(std::as_const(host).data(), {layout_.slice()}), values_);
+}
+
+void ShardedUnit::values_changed() {
+  if (!keeps_copy()) return;
+  if (gathered_.absent()) gathered_ = context_.on.arena->tensor(context_.type, {layout_.whole()}, Label::gathered);
+  context_.ops->copy(context_.on, values(), gathered_);
+}
+
 void ShardedUnit::initiate_gather() {
   if (!sharded() || !gathered_.absent()) return;
-  gathered_ = context_.on.arena->tensor(type_, {layout_.whole()}, Label::gathered);
-  gathering_ = shards_->initiate_all_gather(values(), gathered_);
+  gathered_ = context_.on.arena->tensor(context_.type, {layout_.whole()}, Label::gathered);
+  gathering_ = shards_->initiate_all_gather(own_part(), gathered_);
+}
+
+/// This rank's slice as it travels: converted, it lies where the whole will have it.
+ConstView ShardedUnit::own_part() {
+  if (context_.type == type_) return values();
+  const std::int64_t begin = shards_->rank() * layout_.slice();
+  const View place = gathered_.view().rows(begin, begin + layout_.slice());
+  context_.ops->copy(context_.on, values(), place);
+  return place;
 }
 
 ParameterViews ShardedUnit::complete_gather() {
+  if (keeps_copy()) return layout_.views(gathered_);
   if (!sharded()) return layout_.views(values());
   initiate_gather();
   gathering_.complete();
@@ -27,6 +55,7 @@ ParameterViews ShardedUnit::complete_gather() {
 }
 
 void ShardedUnit::release() {
+  if (!sharded()) return;
   gathering_.complete();
   gathered_.reset();
 }

@@ -40,9 +40,10 @@ double mean_loss(Assembly& assembly, const Dataset& data, const ProcessGrid& gri
                                 grid.coordinate(rank, Axis::context)));
       labels += batches.back().counted;
     }
-    const std::vector<MicroBatch> views = views_of(batches);
-    sum += assembly.runner.run(forwards(settings.schedule, assembly.runner.place(), std::ssize(views)), views,
-                               Reduction::last_micro_batch, nullptr);
+    MicroBatches here(batches, assembly.context.on);
+    assembly.runner.run(forwards(settings.schedule, assembly.runner.place(), std::ssize(batches)), here.views(),
+                        Reduction::last_micro_batch, nullptr);
+    sum += assembly.runner.take_loss_sum();
   }
   assembly.communicators.world->all_reduce(host_view(&sum, {1}));
   assembly.communicators.tokens->all_reduce(host_view(&labels, {1}));
@@ -52,11 +53,11 @@ double mean_loss(Assembly& assembly, const Dataset& data, const ProcessGrid& gri
 Status evaluate(const RunSettings& settings, const Inputs& inputs, const MpiSession& session) {
   Assembly assembly(settings, inputs, session);
   Communicator& world = *assembly.communicators.world;
-  const std::string from = broadcast_text(world, starting_checkpoint(settings), 0);
+  const std::string& from = inputs.start.path;
   if (from.empty())
     assembly.initialise(settings, inputs);
   else
-    load_checkpoint(from, MPI_COMM_WORLD, assembly.parameters());
+    load_checkpoint(from, MPI_COMM_WORLD, assembly.parameters(), Verify::no, assembly.context.on.stream);
 
   const Dataset& data = inputs.data.validation ? *inputs.data.validation : *inputs.data.training;
   const double loss = mean_loss(assembly, data, inputs.grid, session.rank(), settings);

@@ -7,8 +7,10 @@
 
 #include "moesaic/base/log.hpp"
 #include "moesaic/checkpoint/checkpoint.hpp"
+#include "moesaic/checkpoint/run_lock.hpp"
 #include "moesaic/checkpoint/store.hpp"
 #include "moesaic/comm/agreement.hpp"
+#include "moesaic/train/compute.hpp"
 #include "moesaic/train/deck_changes.hpp"
 #include "moesaic/train/evaluation.hpp"
 #include "moesaic/train/training_run.hpp"
@@ -16,14 +18,6 @@
 namespace moesaic {
 namespace fs = std::filesystem;
 namespace {
-
-void check_device(const RunSettings& settings) {
-  MOESAIC_VALIDATE(settings.device != DeviceChoice::cuda,
-                   "run.device = cuda cannot train yet (without a CUDA version: {}); set run.device = cpu",
-                   missing_operators(DeviceKind::cuda));
-  MOESAIC_VALIDATE(settings.precision != Precision::bf16,
-                   "train.precision = bf16 needs a GPU (the CPU computes in fp32); set train.precision = fp32 or auto");
-}
 
 /// The run directory does not hold what must not be overwritten.
 void check_nothing_is_lost(const RunSettings& settings) {
@@ -34,18 +28,20 @@ void check_nothing_is_lost(const RunSettings& settings) {
 }
 
 /// A restart goes on with the run that was begun.
-void check_same_run(const RunSettings& settings) {
-  const auto latest = CheckpointStore(settings.directory, settings.keep).latest();
-  if (!latest) return;
-  const auto changes = deck_changes(read_checkpoint_info(*latest, MPI_COMM_SELF).deck, settings.deck);
+void check_same_run(const RunSettings& settings, const StartingPoint& start) {
+  if (!start.own) return;
+  const auto changes = deck_changes(start.info.deck, settings.deck);
   refuse_changes(changes, settings.directory);
   for (const DeckChange& change : changes)
-    log_line("changed since {}: {} = {} (was {})", latest->filename().string(), change.key, change.now, change.before);
+    log_line("changed since {}: {} = {} (was {})", fs::path(start.path).filename().string(), change.key, change.now,
+             change.before);
 }
 
-/// The run directory is there and can be written.
+/// The run directory is there, can be written, and holds nothing that a crash left half written.
 void prepare_directory(const RunSettings& settings) {
-  CheckpointStore(settings.directory, settings.keep).prepare();
+  const CheckpointStore store(settings.directory, settings.keep);
+  store.prepare();
+  for (const std::string& name : store.sweep()) log_line("removed {}, which a crash left half written", name);
   const fs::path probe = fs::path(settings.directory) / ".writable";
   const bool writable = static_cast<bool>(std::ofstream(probe));
   std::error_code ignored;
@@ -72,10 +68,13 @@ std::unique_ptr<Inputs> checked_inputs(const RunSettings& settings, const MpiSes
     check_device(settings);
     if (!training) check_evaluation_data(settings);
     inputs = std::make_unique<Inputs>(settings, session.size());
+    if (training && world.rank() == 0) check_nothing_is_lost(settings);
+  });
+  inputs->start = find_starting_point(settings, world);
+  together(world, [&] {
     if (world.rank() != 0) return;
-    if (training) check_nothing_is_lost(settings);
     check_starting_weights(settings, *inputs, training);
-    if (training) check_same_run(settings);
+    if (training) check_same_run(settings, inputs->start);
   });
   return inputs;
 }
@@ -97,9 +96,16 @@ Status watched(Watchdog& watchdog, const std::function<Status()>& run) {
 }  // namespace
 
 Status run_training(const RunSettings& settings, const MpiSession& session, Communicator& world) {
+  // Where there is no run directory yet, a deck with a mistake makes none.
+  std::optional<RunLock> lock;
+  together(world, [&] {
+    if (world.rank() == 0 && fs::is_directory(settings.directory)) lock.emplace(settings.directory);
+  });
   const auto inputs = checked_inputs(settings, session, world, Purpose::training);
   together(world, [&] {
-    if (world.rank() == 0) prepare_directory(settings);
+    if (world.rank() != 0) return;
+    prepare_directory(settings);
+    if (!lock) lock.emplace(settings.directory);
   });
   std::optional<Seconds> limit;
   if (settings.watchdog) limit = Seconds(*settings.watchdog);

@@ -1,20 +1,25 @@
 #include "moesaic/train/stage_runner.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
 
 #include "moesaic/layers/head.hpp"
+#include "moesaic/tensor/transfer.hpp"
 
 namespace moesaic {
 
-double StageRunner::run(const std::vector<ScheduleStep>& schedule, const std::vector<MicroBatch>& batches,
-                        Reduction reduction, Phases* phases) {
+void StageRunner::run(const std::vector<ScheduleStep>& schedule, const std::vector<MicroBatch>& batches,
+                      Reduction reduction, Phases* phases) {
   const auto batch_of = [&](const ScheduleStep& step) { return batches[static_cast<std::size_t>(step.micro_batch)]; };
   weights_order_ = order_of_weights(schedule);
   weights_taken_ = 0;
   reduction_ = reduction;
   trains_ = std::any_of(schedule.begin(), schedule.end(), [](const auto& step) { return step.work != Work::forward; });
-  losses_.assign(batches.size(), 0);
+  losses_ = context_.on.arena->tensor(DType::f64, {std::ssize(batches)}, Label::batch);
+  context_.ops->fill(context_.on, 0, losses_);
+  sharding_->values_changed();
   states_.clear();
   states_.resize(batches.size());
   for (auto& states : states_) states.resize(stage_.blocks.size());
@@ -34,7 +39,13 @@ double StageRunner::run(const std::vector<ScheduleStep>& schedule, const std::ve
   }
   sharding_->complete_reductions();
   link_->complete_sends();
-  return std::accumulate(losses_.begin(), losses_.end(), 0.0);
+}
+
+double StageRunner::take_loss_sum() {
+  std::vector<double> losses(static_cast<std::size_t>(losses_.view().size()));
+  download(context_.on.stream, losses_, host_view(losses.data(), {std::ssize(losses)}));
+  losses_.reset();
+  return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 
 std::vector<int> StageRunner::order_of_weights(const std::vector<ScheduleStep>& schedule) const {
@@ -64,15 +75,28 @@ void StageRunner::return_weights(int block) {
   if (!next) sharding_->release(block);
 }
 
+void StageRunner::check_with(OperatorCheck* check) {
+  check_ = check;
+  context_.ops = check ? &check->table() : own_operators_;
+}
+
+const ModelBlock& StageRunner::enter(int block, const ScheduleStep& step) const {
+  const ModelBlock& layers = *stage_.blocks[static_cast<std::size_t>(block)];
+  if (check_)
+    check_->enter(fmt::format("{} of {}, micro-batch {}", step.work == Work::forward ? "the forward" : "the backward",
+                              layers.units().front().name, step.micro_batch));
+  return layers;
+}
+
 void StageRunner::forward(const ScheduleStep& step, const MicroBatch& batch) {
   Tensor hidden = link_->complete_receive(step);
   for (auto block = static_cast<int>(blocks_of(step).begin); block < blocks_of(step).end; ++block) {
     const BlockViews weights = take_weights(block);
-    const ModelBlock& layers = *stage_.blocks[static_cast<std::size_t>(block)];
+    const ModelBlock& layers = enter(block, step);
     hidden = layers.forward(context_, weights, batch, std::move(hidden), state(block, step));
     return_weights(block);
     if (const auto* head = dynamic_cast<const HeadState*>(state(block, step).get()))
-      losses_[static_cast<std::size_t>(step.micro_batch)] = *head->loss_sum.view().data<double>();
+      context_.ops->copy(context_.on, head->loss_sum, losses_.view().rows(step.micro_batch, step.micro_batch + 1));
     if (!trains_) state(block, step).reset();
   }
   link_->initiate_send(step, std::move(hidden));
@@ -81,7 +105,7 @@ void StageRunner::forward(const ScheduleStep& step, const MicroBatch& batch) {
 void StageRunner::backward_input(const ScheduleStep& step, const MicroBatch& batch, bool with_weights) {
   Tensor gradient = link_->complete_receive(step);
   for (auto block = static_cast<int>(blocks_of(step).end) - 1; block >= blocks_of(step).begin; --block) {
-    const ModelBlock& layers = *stage_.blocks[static_cast<std::size_t>(block)];
+    const ModelBlock& layers = enter(block, step);
     const BlockViews weights = layers.backward_reads_weights() ? take_weights(block) : BlockViews();
     gradient = layers.backward_input(context_, weights, batch, *state(block, step), std::move(gradient));
     if (layers.backward_reads_weights()) return_weights(block);
@@ -96,7 +120,7 @@ void StageRunner::backward_weight(const ScheduleStep& step, const MicroBatch& ba
 }
 
 void StageRunner::add_weight_gradients(int block, const ScheduleStep& step, const MicroBatch& batch) {
-  const ModelBlock& layers = *stage_.blocks[static_cast<std::size_t>(block)];
+  const ModelBlock& layers = enter(block, step);
   layers.backward_weight(context_, batch, *state(block, step), sharding_->gradients(block));
   state(block, step).reset();
   const bool last = step.micro_batch + 1 == std::ssize(states_);

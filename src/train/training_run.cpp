@@ -1,15 +1,18 @@
 #include "moesaic/train/training_run.hpp"
 
 #include <mpi.h>
-#include <sys/resource.h>
+
+#include <fmt/format.h>
 
 #include <algorithm>
 
 #include "moesaic/base/log.hpp"
 #include "moesaic/base/text.hpp"
 #include "moesaic/checkpoint/checkpoint.hpp"
+#include "moesaic/checkpoint/hf_extras.hpp"
 #include "moesaic/comm/agreement.hpp"
 #include "moesaic/models/cost.hpp"
+#include "moesaic/models/family.hpp"
 #include "moesaic/train/evaluation.hpp"
 #include "moesaic/train/loss_curve.hpp"
 
@@ -30,13 +33,6 @@ StepPlan plan_of(const RunSettings& settings, const Inputs& inputs) {
           .bias_rate = settings.bias_rate};
 }
 
-/// Largest resident memory of this process so far, in bytes.
-std::int64_t peak_memory() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return std::int64_t{usage.ru_maxrss} * 1024;
-}
-
 std::int64_t largest(Communicator& ranks, std::int64_t mine) {
   std::vector<std::int64_t> all(static_cast<std::size_t>(ranks.size()));
   ranks.all_gather(host_view(&mine, {1}), host_view(all.data(), {ranks.size()}));
@@ -45,6 +41,22 @@ std::int64_t largest(Communicator& ranks, std::int64_t mine) {
 
 double seconds_since(std::chrono::steady_clock::time_point began) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
+
+/// The checkpoint that model.init names; empty when it names none.
+std::string initial_checkpoint(const RunSettings& settings) {
+  return settings.init != "random" && fs::is_regular_file(settings.init) ? settings.init : "";
+}
+
+/// What events.jsonl says of a save: the file system's share of the time, and training's.
+std::map<std::string, std::string> facts_of(const SaveOutcome& save) {
+  if (!save.saved()) return {{"why", save.problem}, {"stall_seconds", fmt::format("{:.6f}", save.stall_seconds)}};
+  return {{"path", save.path.string()},
+          {"bytes", fmt::format("{}", save.cost.bytes)},
+          {"seconds", fmt::format("{:.6f}", save.cost.seconds)},
+          {"sync_seconds", fmt::format("{:.6f}", save.cost.sync_seconds)},
+          {"stall_seconds", fmt::format("{:.6f}", save.stall_seconds)},
+          {"bytes_per_second", fmt::format("{:.0f}", static_cast<double>(save.cost.bytes) / save.cost.seconds)}};
 }
 
 }  // namespace
@@ -56,6 +68,7 @@ TrainingRun::Desk::Desk(const RunSettings& settings, const ReportFrame& frame)
 TrainingRun::TrainingRun(const RunSettings& settings, const Inputs& inputs, const MpiSession& session,
                          Watchdog& watchdog)
     : settings_(settings), inputs_(inputs), watchdog_(watchdog),
+      stop_conditions_(settings.directory, session.rank() == 0, settings.wall_limit),
       phases_([&watchdog](Phase phase) { watchdog.progress(phase); }), assembly_(settings, inputs, session),
       world_(*assembly_.communicators.world),
       optimizer_(settings.optimizer, *assembly_.context.ops, assembly_.context.on, assembly_.sharding.units(),
@@ -63,7 +76,8 @@ TrainingRun::TrainingRun(const RunSettings& settings, const Inputs& inputs, cons
       step_(plan_of(settings, inputs), assembly_.runner, assembly_.model, assembly_.sharding, optimizer_,
             assembly_.communicators, phases_),
       sampler_(inputs.data.training->rows(), settings.data.shuffle, settings.seed),
-      store_(settings.directory, settings.keep) {}
+      store_(settings.directory, settings.keep, settings.keep_every),
+      writer_(store_, MPI_COMM_WORLD, settings.background) {}
 
 Status TrainingRun::run() {
   start();
@@ -87,17 +101,29 @@ void TrainingRun::record_failure(const std::string& why) {
 
 /// From the newest checkpoint of the run directory, else as model.init says.
 void TrainingRun::start() {
-  const std::string from = broadcast_text(world_, starting_checkpoint(settings_), 0);
+  const auto& [from, own, info, damaged] = inputs_.start;
+  const std::string carried = from.empty() ? initial_checkpoint(settings_) : from;
+  if (!carried.empty()) extra_ = ExtraArrays::load(carried, MPI_COMM_WORLD);
   if (from.empty()) {
     assembly_.initialise(settings_, inputs_);
+    if (is_hf_folder(settings_)) take_extras_of_folder();
     return;
   }
-  const CheckpointInfo info = read_checkpoint_info(from, MPI_COMM_WORLD);
-  load_checkpoint(from, MPI_COMM_WORLD, state());
+  load_checkpoint(from, MPI_COMM_WORLD, state(), Verify::no, assembly_.context.on.stream);
   finished_ = info.step;
   tokens_ = info.tokens;
   samples_ = info.samples;
   log_line("continuing from {} (step {})", from, finished_);
+}
+
+/// A slice of the model uses parts of what it does not seem to use: it carries no tensors along.
+void TrainingRun::take_extras_of_folder() {
+  const ModelOverrides& cut = settings_.overrides;
+  const bool whole = cut.layers == 0 && cut.vocabulary == 0 && cut.experts == 0 && cut.dense_layers < 0;
+  together(world_, [&] {
+    const SafetensorsFolder folder(settings_.init);
+    extra_ = hf_extras(folder, hf_pieces(inputs_.spec), whole, world_.rank(), world_.size());
+  });
 }
 
 Status TrainingRun::complete_already() const {
@@ -111,6 +137,8 @@ void TrainingRun::open_desk() {
   together(world_, [&] {
     if (world_.rank() != 0) return;
     desk_.emplace(settings_, ReportFrame{finished_, settings_.steps, settings_.log_every, world_.size()});
+    for (const auto& [path, why] : inputs_.start.damaged)
+      desk_->record.event("damaged checkpoint", finished_, {{"path", path}, {"why", why}});
     desk_->record.event("start", finished_, {{"grid", inputs_.grid.describe()}});
     desk_->record.status("running", finished_);
     greet();
@@ -123,6 +151,9 @@ void TrainingRun::greet() const {
   log_line("{} parameters, {} of them active; {} tokens a step, {} steps", figure(inputs_.spec.total_parameters()),
            figure(inputs_.spec.active_parameters()), figure(settings_.global_batch * settings_.data.sequence),
            settings_.steps);
+  if (inputs_.spec.prediction_depths > 0)
+    log_line("multi-token prediction ({} of the config's layers) is left out of training",
+             inputs_.spec.prediction_depths);
 }
 
 void TrainingRun::take_step() {
@@ -138,12 +169,32 @@ void TrainingRun::take_step() {
   stop_ = result.stop;
 
   last_ = metrics_of(result, seconds_since(began));
+  slowest_step_ = std::max(slowest_step_, last_.seconds);
   watchdog_.step_finished(last_.seconds);
   if (validation_due()) validate();
   if (desk_) desk_->metrics.write(last_);
   if (desk_) desk_->report.step(last_);
+  count_skipped(result, batches);
   if (desk_ && last_.validation_loss) desk_->report.validation(finished_, *last_.validation_loss);
   if (checkpoint_due()) save();
+  report_saves();
+}
+
+/// A step that is not finite is skipped; a run of them ends the job, with what a second look at the last one says.
+void TrainingRun::count_skipped(const StepResult& result, const std::vector<HostBatch>& batches) {
+  skipped_ = result.skipped ? skipped_ + 1 : 0;
+  if (!result.skipped) return;
+  if (desk_) {
+    desk_->record.event(
+        "skipped step", finished_,
+        {{"loss", fmt::format("{}", result.loss)}, {"grad_norm", fmt::format("{}", result.gradient_norm)}});
+    desk_->report.pause();
+    log_line("step {} is skipped: loss {}, gradient norm {}", finished_, result.loss, result.gradient_norm);
+  }
+  if (skipped_ < settings_.max_skipped) return;
+  throw AgreedRunError(fmt::format(
+      "{} steps in a row were not finite, the last is {} (train.max_skipped; the newest checkpoint is sound): {}",
+      skipped_, finished_, step_.diagnose(batches)));
 }
 
 std::vector<HostBatch> TrainingRun::read_batches() const {
@@ -171,14 +222,15 @@ StepMetrics TrainingRun::metrics_of(const StepResult& result, double seconds) {
           .tokens_per_second_per_rank = rate,
           .tflops_per_rank = rate * flops_per_token(inputs_.spec, settings_.data.sequence) * 1e-12,
           .expert_load = result.expert_load,
-          .memory_peak_bytes = largest(world_, peak_memory())};
+          .memory_peak_bytes = largest(world_, assembly_.compute.peak_bytes())};
 }
 
-/// A signal, or the wall limit.
-bool TrainingRun::wants_to_stop() const { return stop_request_.signal() != 0 || out_of_time(); }
-
-bool TrainingRun::out_of_time() const {
-  return settings_.wall_limit > 0 && seconds_since(began_) >= settings_.wall_limit;
+/// Before the last moment: a step, the checkpoint and leaving take time too.
+bool TrainingRun::wants_to_stop() {
+  constexpr double leaving = 30;
+  const StopReason reason = stop_conditions_.reason(leaving + 2 * (slowest_step_ + slowest_save_));
+  if (stop_reason_ == StopReason::none) stop_reason_ = reason;
+  return reason != StopReason::none || writer_.failed();
 }
 
 bool TrainingRun::validation_due() const {
@@ -199,30 +251,47 @@ void TrainingRun::validate() {
 
 void TrainingRun::save() {
   phases_.enter(Phase::checkpoint);
-  const auto began = std::chrono::steady_clock::now();
-  const fs::path path = store_.path_of(finished_);
-  save_checkpoint(path, MPI_COMM_WORLD,
-                  {.step = finished_,
-                   .tokens = tokens_,
-                   .samples = samples_,
-                   .seed = settings_.seed,
-                   .grid = inputs_.grid.describe(),
-                   .deck = settings_.deck,
-                   .config = inputs_.config.source()},
-                  state());
-  if (desk_) {
-    store_.commit(finished_);
-    desk_->report.checkpoint(finished_, path, seconds_since(began));
-    desk_->record.event("checkpoint", finished_, {{"path", path.string()}});
+  const auto alive = [this] { watchdog_.progress(Phase::checkpoint); };
+  writer_.save(checkpoint_info(), state(), assembly_.context.on.stream, alive);
+  if (last_step() || stop_) {
+    writer_.wait(alive);
+    report_saves();
+    if (!unsaved_.empty()) throw AgreedRunError(unsaved_ + ", then run the same command again");
   }
   phases_.enter(Phase::other);
 }
 
+CheckpointInfo TrainingRun::checkpoint_info() const {
+  return {.step = finished_,
+          .tokens = tokens_,
+          .samples = samples_,
+          .seed = settings_.seed,
+          .grid = inputs_.grid.describe(),
+          .version = settings_.version,
+          .deck = settings_.deck,
+          .config = inputs_.config.source()};
+}
+
+/// Says which checkpoints are on disk since it last looked, and which could not be written.
+void TrainingRun::report_saves() {
+  for (const SaveOutcome& save : writer_.take_outcomes()) {
+    unsaved_ = save.problem;
+    slowest_save_ = std::max(slowest_save_, save.cost.seconds);
+    if (!desk_) continue;
+    if (save.saved()) desk_->report.checkpoint(save.step, save.path, save.cost.seconds);
+    if (!save.saved()) desk_->report.pause();
+    if (!save.saved()) log_warn("no checkpoint of step {}: {}", save.step, save.problem);
+    desk_->record.event(save.saved() ? "checkpoint" : "checkpoint failed", save.step, facts_of(save));
+  }
+}
+
 Status TrainingRun::finish() {
   const Status status = last_step() ? done : stopped;
+  if (stop_reason_ == StopReason::none) stop_reason_ = StopReason::signal;  // noted on another rank
+  stop_conditions_.obeyed();
   if (desk_) {
     const fs::path directory = settings_.directory;
-    desk_->record.event(status == done ? "end" : out_of_time() ? "wall_limit" : "signal", finished_);
+    desk_->record.event(status == done ? "end" : name_of(stop_reason_), finished_);
     desk_->record.status(status == done ? "complete" : "stopped", finished_);
     draw_loss_curve(directory / "metrics.jsonl", directory / "loss.svg");
     desk_->report.closing(phases_, last_);
@@ -234,7 +303,9 @@ Status TrainingRun::finish() {
 }
 
 std::vector<StateArray> TrainingRun::state() {
-  return training_state(assembly_.sharding.units(), optimizer_, assembly_.model, assembly_.owns_biases());
+  auto arrays = training_state(assembly_.sharding.units(), optimizer_, assembly_.model, assembly_.owns_biases());
+  arrays.insert(arrays.end(), extra_.arrays().begin(), extra_.arrays().end());
+  return arrays;
 }
 
 }  // namespace moesaic

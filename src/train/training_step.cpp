@@ -1,11 +1,16 @@
 #include "moesaic/train/training_step.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
+#include <span>
 
 #include "moesaic/comm/agreement.hpp"
 #include "moesaic/optim/learning_rate.hpp"
+#include "moesaic/tensor/transfer.hpp"
 
 namespace moesaic {
 
@@ -18,25 +23,18 @@ struct TrainingStep::Totals {
   double auxiliary_loss = 0;  ///< mean over MoE layers
   double expert_load = 1;     ///< of the most uneven MoE layer
   double stop = 0;
+  std::vector<MoeCounts> counts;  ///< of the MoE layers here
 };
 
 namespace {
 
-/// The figures are the same on all ranks, so all of them throw.
-void check_finite(std::int64_t step, const StepResult& result) {
-  if (std::isfinite(result.loss) && std::isfinite(result.gradient_norm)) return;
-  throw AgreedRunError(fmt::format(
-      "step {} has loss {} and gradient norm {} (its update would spoil every weight); the newest checkpoint is sound: "
-      "lower optimizer.lr, set optimizer.clip, or look at the data of that step",
-      step, result.loss, result.gradient_norm));
-}
+bool finite(const StepResult& result) { return std::isfinite(result.loss) && std::isfinite(result.gradient_norm); }
 
 /// Largest over mean load of an expert; 1 without any.
-double largest_over_mean(ConstView load) {
-  const auto* counts = load.data<std::int64_t>();
-  const std::int64_t sum = std::accumulate(counts, counts + load.size(), std::int64_t{0});
-  const std::int64_t largest = *std::max_element(counts, counts + load.size());
-  return sum == 0 ? 1 : static_cast<double>(largest * load.size()) / static_cast<double>(sum);
+double largest_over_mean(std::span<const std::int64_t> load) {
+  const std::int64_t sum = std::accumulate(load.begin(), load.end(), std::int64_t{0});
+  const std::int64_t largest = *std::max_element(load.begin(), load.end());
+  return sum == 0 ? 1 : static_cast<double>(largest * std::ssize(load)) / static_cast<double>(sum);
 }
 
 }  // namespace
@@ -47,25 +45,61 @@ TrainingStep::TrainingStep(const StepPlan& plan, StageRunner& runner, Model& mod
       communicators_(&communicators), phases_(&phases) {}
 
 StepResult TrainingStep::run(std::int64_t step, const std::vector<HostBatch>& batches, bool stop) {
-  sharding_->zero_gradients();
-  model_->zero_accounts();
-  Totals totals = count(batches);
-  totals.stop = stop ? 1 : 0;
-  totals.loss_sum = runner_->run(schedule(std::ssize(batches)), scaled(batches, totals), reduction(), phases_);
-
-  phases_->enter(Phase::optimizer);
-  sharding_->finish_gradients();
-  share(totals);
+  Totals totals = gradients(batches, stop);
   StepResult result{.loss = totals.loss_sum / static_cast<double>(std::max<std::int64_t>(totals.labels, 1)),
                     .auxiliary_loss = totals.auxiliary_loss,
                     .gradient_norm = optimizer_->gradient_norm(),
                     .lr = learning_rate(plan_.optimizer, step, plan_.steps),
                     .expert_load = totals.expert_load,
                     .stop = totals.stop > 0};
-  check_finite(step, result);
+  result.skipped = !finite(result);
+  if (result.skipped) return result;
   optimizer_->update(step, result.lr, result.gradient_norm);
-  if (plan_.balance == Balance::bias) update_selection_bias();
+  if (plan_.balance == Balance::bias) update_selection_bias(totals.counts);
   return result;
+}
+
+/// The gradients of the global batch, and what was counted on the way.
+TrainingStep::Totals TrainingStep::gradients(const std::vector<HostBatch>& batches, bool stop) {
+  sharding_->zero_gradients();
+  model_->zero_accounts();
+  Totals totals = count(batches);
+  totals.stop = stop ? 1 : 0;
+  MicroBatches here(batches, optimizer_->context());
+  scale(here.views(), totals);
+  runner_->run(schedule(std::ssize(batches)), here.views(), reduction(), phases_);
+
+  phases_->enter(Phase::optimizer);
+  sharding_->finish_gradients();
+  share(totals);
+  return totals;
+}
+
+std::string TrainingStep::diagnose(const std::vector<HostBatch>& batches) {
+  std::optional<NonFinite> found;
+  {
+    OperatorCheck check(operators(optimizer_->context().stream.device));
+    runner_->check_with(&check);
+    gradients(batches, false);
+    runner_->check_with(nullptr);
+    found = check.first();
+  }
+  // Ranks of earlier stages come first; what they give is what later ones get.
+  Communicator& world = *communicators_->world;
+  const std::int64_t mine = found ? world.rank() : world.size();
+  std::vector<std::int64_t> all(static_cast<std::size_t>(world.size()));
+  world.all_gather(host_view(&mine, {1}), host_view(all.data(), {world.size()}));
+  const auto first = static_cast<int>(*std::min_element(all.begin(), all.end()));
+  if (first == world.size())
+    return "the same step done again gave nothing but finite numbers: no fault of data or settings, but perhaps of the "
+           "hardware; run the same command again on other nodes";
+  const std::string text = found ? fmt::format("done again, {} in {} is the first that is not finite (rank {}; {})",
+                                               found->operation, found->place, world.rank(),
+                                               found->finite_inputs ? "its inputs were finite"
+                                                                    : "an input was not either: look at the weights")
+                                 : std::string();
+  return broadcast_text(world, text, first) +
+         "; lower optimizer.lr, set optimizer.clip, or look at the data of that step";
 }
 
 std::vector<ScheduleStep> TrainingStep::schedule(std::int64_t micro_batches) const {
@@ -93,9 +127,8 @@ TrainingStep::Totals TrainingStep::count(const std::vector<HostBatch>& batches) 
   return totals;
 }
 
-/// The micro-batches with the factors that make their losses means: over the global batch, then over MoE layers.
-std::vector<MicroBatch> TrainingStep::scaled(const std::vector<HostBatch>& batches, const Totals& totals) const {
-  std::vector<MicroBatch> views = views_of(batches);
+/// Gives the micro-batches the factors that make their losses means: over the global batch, then over MoE layers.
+void TrainingStep::scale(std::vector<MicroBatch>& views, const Totals& totals) const {
   const double layers = static_cast<double>(std::max<std::int64_t>(model_->moe_layers(), 1));
   const double coefficient = plan_.balance == Balance::auxiliary ? plan_.auxiliary_coefficient / layers : 0;
   const auto all = static_cast<double>(std::max<std::int64_t>(totals.tokens, 1));
@@ -112,22 +145,22 @@ std::vector<MicroBatch> TrainingStep::scaled(const std::vector<HostBatch>& batch
       batch.balance_weight = static_cast<double>(batch.tokens()) / all;
     }
   }
-  return views;
 }
 
 /// Sums over all ranks, in one exchange: the loss, the wish to stop, the auxiliary loss of each MoE layer, and how
 /// uneven its experts' load is (said by one rank of its stage).
 void TrainingStep::share(Totals& totals) {
+  for (const MoeAccounts& account : model_->accounts()) communicators_->tokens->all_reduce(account.load);
+  totals.loss_sum = runner_->take_loss_sum();
+  totals.counts = model_->counts();
   const auto layers = static_cast<std::size_t>(model_->moe_layers());
   std::vector<double> sums(2 + 2 * layers, 0.0);
   sums[0] = totals.loss_sum;
   sums[1] = totals.stop;
-  for (std::size_t i = 0; i < model_->accounts().size(); ++i) {
-    const MoeAccounts& account = model_->accounts()[i];
+  for (std::size_t i = 0; i < totals.counts.size(); ++i) {
     const auto layer = static_cast<std::size_t>(model_->account_layers()[i]);
-    communicators_->tokens->all_reduce(account.load);
-    sums[2 + layer] = *account.auxiliary_loss.data<double>();
-    if (communicators_->tokens->rank() == 0) sums[2 + layers + layer] = largest_over_mean(account.load);
+    sums[2 + layer] = totals.counts[i].auxiliary_loss;
+    if (communicators_->tokens->rank() == 0) sums[2 + layers + layer] = largest_over_mean(totals.counts[i].load);
   }
   communicators_->world->all_reduce(host_view(sums.data(), {std::ssize(sums)}));
   totals.loss_sum = sums[0];
@@ -139,17 +172,21 @@ void TrainingStep::share(Totals& totals) {
 }
 
 /// Balancing without a loss (Wang et al. 2024, arXiv 2408.15664): bias_i += rate * sign(mean load - load_i).
-void TrainingStep::update_selection_bias() {
-  for (const MoeAccounts& layer : model_->accounts()) {
-    const auto* load = layer.load.data<std::int64_t>();
-    const std::int64_t experts = layer.load.size();
-    std::int64_t sum = 0;
-    for (std::int64_t e = 0; e < experts; ++e) sum += load[e];
-    for (std::int64_t e = 0; e < experts; ++e) {
-      const std::int64_t below_mean = sum - load[e] * experts;
+void TrainingStep::update_selection_bias(const std::vector<MoeCounts>& counts) {
+  const Stream stream = optimizer_->context().stream;
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    const std::vector<std::int64_t>& load = counts[i].load;
+    const std::int64_t sum = std::accumulate(load.begin(), load.end(), std::int64_t{0});
+    std::vector<float> bias(load.size());
+    const View on_host = host_view(bias.data(), {std::ssize(bias)});
+    const View selection_bias = model_->accounts()[i].selection_bias;
+    download(stream, selection_bias, on_host);
+    for (std::size_t e = 0; e < load.size(); ++e) {
+      const std::int64_t below_mean = sum - load[e] * std::ssize(load);
       const double sign = below_mean > 0 ? 1 : below_mean < 0 ? -1 : 0;
-      layer.selection_bias.data<float>()[e] += static_cast<float>(plan_.bias_rate * sign);
+      bias[e] += static_cast<float>(plan_.bias_rate * sign);
     }
+    upload(stream, on_host, selection_bias);
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <functional>
 
@@ -88,6 +90,36 @@ TEST_F(ShardedUnitTest, GatherSeesValuesThatChanged) {
   unit.release();
   set_slice(unit, unit.values(), [](int, std::int64_t) { return 7.0f; });
   EXPECT_EQ(unit.complete_gather()[1].data<float>()[98], 7.0f);
+}
+
+/// The upper half of a float is the bfloat16 nearest to it where the lower half is zero.
+float from_bf16(View values, std::int64_t element) {
+  const std::uint32_t bits = std::uint32_t{static_cast<const std::uint16_t*>(values.raw())[element]} << 16;
+  return std::bit_cast<float>(bits);
+}
+
+TEST_F(ShardedUnitTest, LayersOfAnotherTypeReadConvertedCopies) {
+  context.type = DType::bf16;
+  ShardedUnit sharded = make_unit(), whole(UnitLayout(spec, {1, 0, 1}), DType::f32, context, alone, world, nullptr);
+  for (ShardedUnit* unit : {&sharded, &whole}) {
+    for (const float value : {3.0f, 5.5f}) {  // exact in either type; the second must not show the first
+      set_slice(*unit, unit->values(), [value](int p, std::int64_t) { return value + static_cast<float>(p); });
+      unit->values_changed();
+      const ParameterViews views = unit->complete_gather();
+      EXPECT_EQ(views[1].dtype(), DType::bf16);
+      for (std::int64_t i = 0; i < views[1].size(); ++i) ASSERT_EQ(from_bf16(views[1], i), value + 1);
+      ASSERT_EQ(from_bf16(views[2], 1), value + 2);
+      unit->release();
+    }
+    EXPECT_EQ(unit->values().dtype(), DType::f32);
+    EXPECT_EQ(unit->gradients().dtype(), DType::f32);
+  }
+}
+
+TEST_F(ShardedUnitTest, SetValuesWritesTheSlice) {
+  ShardedUnit unit = make_unit();
+  unit.set_values([&](float* values) { std::fill_n(values, unit.layout().slice(), 4.0f); });
+  EXPECT_EQ(unit.complete_gather()[0].data<float>()[4], 4.0f);
 }
 
 TEST_F(ShardedUnitTest, ReleaseFreesTheGatheredCopy) {

@@ -29,6 +29,9 @@ class StepRunner {
     return step_.run(finished_, mine, stop);
   }
 
+  /// What is wrong with the next step, which is not taken.
+  std::string diagnose() { return step_.diagnose(batches()); }
+
   /// The next step's global batch, whole.
   HostBatch global_batch() const { return read({0, settings_.global_batch}); }
 
@@ -47,6 +50,7 @@ class StepRunner {
             .length = settings_.data.sequence,
             .steps = settings_.steps,
             .reduce_every_micro_batch = settings_.reduce_every_micro_batch,
+            .schedule = settings_.schedule,
             .optimizer = settings_.optimizer,
             .balance = settings_.balance,
             .scope = settings_.auxiliary_scope,

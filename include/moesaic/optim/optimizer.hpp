@@ -23,6 +23,7 @@ class Optimizer {
   /// One update: clip to settings.clip, then AdamW. `step` counts from 1.
   void update(std::int64_t step, double lr, double gradient_norm);
 
+  const OperatorContext& context() const { return on_; }
   /// Storage type of the moments.
   DType moments() const { return settings_.moments; }
   /// Flat slices of the moments of unit `unit`, as `units` orders them; absent for tied units.
@@ -50,7 +51,7 @@ class Optimizer {
   Communicator* world_;
   std::vector<Moments> moments_;
   std::vector<Part> parts_;
-  Tensor part_sums_, name_sums_;  ///< f64 [parts], [names]
+  Tensor part_sums_;  ///< f64 [parts]
 };
 
 }  // namespace moesaic

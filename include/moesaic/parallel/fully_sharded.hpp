@@ -37,6 +37,8 @@ class FullySharded {
 
   /// Sums over replicas, then adds a tied head's gradients to its embedding's. After the last micro-batch of a step.
   void finish_gradients();
+  /// After masters were set or updated, before the next gather: renews copies that are kept.
+  void values_changed();
   void zero_gradients();
 
   /// Bytes of the largest block's gathered weights.

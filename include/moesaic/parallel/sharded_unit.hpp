@@ -2,6 +2,8 @@
 /// One unit of parameters under fully sharded data parallelism (Rajbhandari et al. 2020, arXiv 1910.02054; Zhao et al.
 /// 2023, arXiv 2304.11277): every rank keeps a slice; the whole exists only around its use.
 
+#include <functional>
+
 #include "moesaic/comm/communicator.hpp"
 #include "moesaic/layers/context.hpp"
 #include "moesaic/parallel/unit_layout.hpp"
@@ -10,7 +12,8 @@ namespace moesaic {
 
 /// Gather before use, release after; the whole gradient is accumulated, then reduced into the slice. With one shard
 /// there is nothing to gather or to reduce: the whole is the slice itself.
-/// On the CPU everything is of one type; the gathered copy has the type of the slices.
+/// Slices are masters, of the accumulator type; what layers read has the context's type, and converted slices are what
+/// travels. One shard of another type than its layers read keeps a converted copy.
 class ShardedUnit {
  public:
   /// `shards` and `replicas` must outlive the unit. The slices of values and gradients are allocated, not filled.
@@ -18,6 +21,7 @@ class ShardedUnit {
   ShardedUnit(UnitLayout layout, DType type, const LayerContext& context, Communicator& shards, Communicator& replicas,
               ShardedUnit* tied);
 
+  const LayerContext& context() const { return context_; }
   const UnitLayout& layout() const { return layout_; }
   const UnitSpec& spec() const { return layout_.spec(); }
   /// The pieces of this rank's slice.
@@ -29,6 +33,11 @@ class ShardedUnit {
   View values() const { return tied_ ? tied_->values() : values_.view(); }
   /// This rank's slice of the summed gradients, flat.
   View gradients() const { return gradients_; }
+
+  /// `write` fills this rank's slice [layout().slice()], in host memory. Not of a tied unit; masters of f32.
+  void set_values(const std::function<void(float*)>& write);
+  /// Makes the kept copy, if there is one, anew from the values.
+  void values_changed();
 
   /// Starts to collect the whole; no effect when it is here or on its way.
   void initiate_gather();
@@ -52,6 +61,8 @@ class ShardedUnit {
 
  private:
   bool sharded() const { return layout_.placement().shards > 1; }
+  bool keeps_copy() const { return !sharded() && context_.type != type_; }
+  ConstView own_part();
 
   UnitLayout layout_;
   DType type_;

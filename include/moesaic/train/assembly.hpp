@@ -7,25 +7,19 @@
 #include "moesaic/io/hf_config.hpp"
 #include "moesaic/parallel/context_parallel.hpp"
 #include "moesaic/parallel/expert_parallel.hpp"
-#include "moesaic/train/settings.hpp"
-#include "moesaic/train/stage_runner.hpp"
+#include "moesaic/train/compute.hpp"
+#include "moesaic/train/decomposition.hpp"
+#include "moesaic/train/starting_point.hpp"
 
 namespace moesaic {
 
 /// What a run reads, checked without any communicator: wrong input throws InputError here.
-struct Inputs {
-  explicit Inputs(const RunSettings& settings, int ranks);
+struct Inputs : Decomposition {
+  Inputs(const RunSettings& settings, int ranks);
 
-  HfConfig config;
-  ModelSpec spec;
-  ProcessGrid grid;
-  std::vector<Block> stages;  ///< the blocks of each virtual stage of the pipeline
   Datasets data;
+  StartingPoint start;  ///< found after all else
 };
-
-/// The checkpoint that weights are taken from, before model.init: the newest of the run directory, else the one that
-/// checkpoint.resume names; empty: none.
-std::string starting_checkpoint(const RunSettings& settings);
 
 /// InputError when the checkpoint that the run would begin with, if any, is missing, damaged or of another model.
 /// `training`: the optimizer's moments must be there too. Local.
@@ -38,7 +32,8 @@ class Assembly {
   Assembly(const RunSettings& settings, const Inputs& inputs, const MpiSession& session);
   Assembly(const Assembly&) = delete;
 
-  Arena arena{host_memory()};
+  Compute compute;
+  Arena& arena;  ///< of the device
   Communicators communicators;
   LayerContext context;
   std::unique_ptr<SequenceExchange> sequences;

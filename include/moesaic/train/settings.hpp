@@ -27,6 +27,7 @@ struct RunSettings {
   std::string directory;
   std::uint64_t seed = 0;
   DeviceChoice device = DeviceChoice::automatic;
+  std::int64_t device_memory = 0;  ///< bytes; 0: what is free
   std::optional<double>
       watchdog;           ///< seconds without progress after which the job ends; not given: what the steps suggest
   double wall_limit = 0;  ///< seconds after which the run stops behind a checkpoint; 0: none
@@ -49,6 +50,8 @@ struct RunSettings {
   std::int64_t micro_batch = 1;   ///< sequences
   Precision precision = Precision::automatic;
   Recompute recompute = Recompute::none;  ///< train.recompute
+  bool deterministic = true;              ///< train.deterministic
+  std::int64_t max_skipped = 3;           ///< train.max_skipped: non-finite steps in a row that end the run
   bool reduce_every_micro_batch = true;   ///< train.reduce: after each micro-batch, or once a step
   // [optimizer]
   OptimizerSettings optimizer;
@@ -61,6 +64,8 @@ struct RunSettings {
   // [checkpoint]
   std::int64_t checkpoint_every = 0;  ///< steps; 0: the last only
   std::int64_t keep = 2;
+  std::int64_t keep_every = 0;  ///< checkpoints of steps that this divides stay for good; 0: none
+  bool background = true;       ///< checkpoints are written while training goes on
   Resume resume = Resume::automatic;
   std::string resume_path;
   // [log]
@@ -68,6 +73,7 @@ struct RunSettings {
 
   /// The resolved deck as text, stored in checkpoints.
   std::string deck;
+  std::string version;  ///< of the program, stored in checkpoints
 };
 
 }  // namespace moesaic

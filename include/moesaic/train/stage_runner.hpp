@@ -1,6 +1,7 @@
 #pragma once
 /// Carries out a pipeline schedule on this rank's blocks, with their weights gathered just in time.
 
+#include "moesaic/kernels/checked_operators.hpp"
 #include "moesaic/layers/block.hpp"
 #include "moesaic/parallel/fully_sharded.hpp"
 #include "moesaic/parallel/pipeline_link.hpp"
@@ -26,9 +27,12 @@ class StageRunner {
   const PipelinePlace& place() const { return link_->place(); }
 
   /// Runs the steps of `schedule` on `batches` (forwards alone: an evaluation); `phases` (may be null) learns whether time goes forward or backward.
-  /// Returns the sum of losses, micro-batches in order; 0 on ranks without the head.
-  double run(const std::vector<ScheduleStep>& schedule, const std::vector<MicroBatch>& batches, Reduction reduction,
-             Phases* phases);
+  void run(const std::vector<ScheduleStep>& schedule, const std::vector<MicroBatch>& batches, Reduction reduction,
+           Phases* phases);
+  /// From now on the blocks run with the checker's operators, which learns where the work is; null: with their own again.
+  void check_with(OperatorCheck* check);
+  /// The sum of the losses of the last run, micro-batches in order; 0 on ranks without the head. Waits for the device.
+  double take_loss_sum();
 
  private:
   /// The blocks whose weights the rest of the schedule needs, in order.
@@ -37,6 +41,8 @@ class StageRunner {
   BlockViews take_weights(int block);
   void return_weights(int block);
 
+  /// The layers of a block that are about to work.
+  const ModelBlock& enter(int block, const ScheduleStep& step) const;
   void forward(const ScheduleStep& step, const MicroBatch& batch);
   void backward_input(const ScheduleStep& step, const MicroBatch& batch, bool with_weights);
   void backward_weight(const ScheduleStep& step, const MicroBatch& batch);
@@ -50,12 +56,14 @@ class StageRunner {
   FullySharded* sharding_;
   PipelineLink* link_;
   LayerContext context_;
+  const Operators* own_operators_ = context_.ops;
+  OperatorCheck* check_ = nullptr;
 
   // Of the run under way.
   std::vector<int> weights_order_;
   std::size_t weights_taken_ = 0;
   std::vector<std::vector<std::unique_ptr<BlockState>>> states_;  ///< [micro-batch][block]
-  std::vector<double> losses_;                                    ///< [micro-batch]
+  Tensor losses_;                                                 ///< f64 [micro-batch]
   Reduction reduction_ = Reduction::every_micro_batch;
   bool trains_ = false;  ///< some backward will need what forwards leave
 };

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <optional>
 
+#include "moesaic/checkpoint/background_writer.hpp"
+#include "moesaic/checkpoint/extra_arrays.hpp"
 #include "moesaic/checkpoint/state.hpp"
 #include "moesaic/checkpoint/store.hpp"
 #include "moesaic/train/assembly.hpp"
@@ -12,7 +14,7 @@
 #include "moesaic/train/metrics.hpp"
 #include "moesaic/train/report.hpp"
 #include "moesaic/train/run.hpp"
-#include "moesaic/train/stop_request.hpp"
+#include "moesaic/train/stop_conditions.hpp"
 #include "moesaic/train/training_step.hpp"
 #include "moesaic/train/watchdog.hpp"
 
@@ -36,19 +38,22 @@ class TrainingRun {
   };
 
   void start();
+  void take_extras_of_folder();
   Status complete_already() const;
   void open_desk();
   void greet() const;
   void take_step();
+  void count_skipped(const StepResult& result, const std::vector<HostBatch>& batches);
   std::vector<HostBatch> read_batches() const;
   StepMetrics metrics_of(const StepResult& result, double seconds);
-  bool wants_to_stop() const;
-  bool out_of_time() const;
+  bool wants_to_stop();
   bool last_step() const { return finished_ == settings_.steps; }
   bool validation_due() const;
   bool checkpoint_due() const;
   void validate();
   void save();
+  void report_saves();
+  CheckpointInfo checkpoint_info() const;
   Status finish();
   void record_failure(const std::string& why);
   std::vector<StateArray> state();
@@ -56,7 +61,9 @@ class TrainingRun {
   const RunSettings& settings_;
   const Inputs& inputs_;
   Watchdog& watchdog_;
-  StopRequest stop_request_;
+  StopConditions stop_conditions_;
+  StopReason stop_reason_ = StopReason::none;   ///< of this rank
+  double slowest_step_ = 0, slowest_save_ = 0;  ///< seconds
   Phases phases_;
   Assembly assembly_;
   Communicator& world_;
@@ -64,10 +71,13 @@ class TrainingRun {
   TrainingStep step_;
   Sampler sampler_;
   CheckpointStore store_;
+  ExtraArrays extra_;         ///< of the checkpoint or folder that the run began with
+  CheckpointWriter writer_;   ///< after what it copies from
+  std::string unsaved_;       ///< why the last save made no checkpoint; empty: it did
   std::optional<Desk> desk_;  ///< on rank 0
-  std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
   StepMetrics last_;
   std::int64_t finished_ = 0, tokens_ = 0, samples_ = 0;
+  std::int64_t skipped_ = 0;  ///< in a row
   bool stop_ = false;
 };
 

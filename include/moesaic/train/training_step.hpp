@@ -29,6 +29,7 @@ struct StepResult {
   double lr = 0;
   double expert_load = 1;  ///< largest over mean load of an expert, the worst MoE layer
   bool stop = false;       ///< some rank was asked to stop
+  bool skipped = false;    ///< loss or norm is not finite: nothing was updated
 };
 
 /// Wires model, sharding and optimizer together. All members outlive this. Every call is collective.
@@ -38,19 +39,23 @@ class TrainingStep {
                const Communicators& communicators, Phases& phases);
 
   /// Update number `step` (from 1) on this rank's micro-batches of it. `stop`: this rank was asked to stop; the request
-  /// travels with the step's own reduction. AgreedRunError, before any weight has changed, when the loss or the gradient
-  /// norm is not finite.
+  /// travels with the step's own reduction. Skipped, on all ranks alike, when the loss or the gradient norm is not finite.
   StepResult run(std::int64_t step, const std::vector<HostBatch>& batches, bool stop);
+
+  /// Does the step's forward and backward again with operators that check what they compute: a sentence that names the first
+  /// one that was not finite, or says that all were. Updates nothing; gradients are lost.
+  std::string diagnose(const std::vector<HostBatch>& batches);
 
  private:
   struct Totals;
 
+  Totals gradients(const std::vector<HostBatch>& batches, bool stop);
   Totals count(const std::vector<HostBatch>& batches);
-  std::vector<MicroBatch> scaled(const std::vector<HostBatch>& batches, const Totals& totals) const;
+  void scale(std::vector<MicroBatch>& views, const Totals& totals) const;
   std::vector<ScheduleStep> schedule(std::int64_t micro_batches) const;
   Reduction reduction() const;
   void share(Totals& totals);
-  void update_selection_bias();
+  void update_selection_bias(const std::vector<MoeCounts>& counts);
 
   StepPlan plan_;
   StageRunner* runner_;
