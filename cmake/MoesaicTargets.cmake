@@ -3,7 +3,8 @@
 # moesaic_options: what whoever includes our headers needs too.
 add_library(moesaic_options INTERFACE)
 target_compile_features(moesaic_options INTERFACE cxx_std_20)
-target_include_directories(moesaic_options INTERFACE ${PROJECT_SOURCE_DIR}/include)
+target_include_directories(moesaic_options INTERFACE
+  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 if(MOESAIC_CUDA)
   target_compile_definitions(moesaic_options INTERFACE MOESAIC_CUDA)
 endif()
@@ -40,7 +41,7 @@ function(moesaic_room room)
     return()
   endif()
   add_library(moesaic_${room} STATIC ${sources})
-  target_link_libraries(moesaic_${room} PUBLIC moesaic_options ${ROOM_USES} PRIVATE moesaic_warnings)
+  target_link_libraries(moesaic_${room} PUBLIC moesaic_options ${ROOM_USES} PRIVATE $<BUILD_INTERFACE:moesaic_warnings>)
   if(cuda_sources)
     target_link_libraries(moesaic_${room} PRIVATE cuda_libraries)
   endif()
