@@ -107,7 +107,8 @@ Options run_options() {
       choice<DeviceChoice>(
           "run.device", "where to compute",
           {{"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}}, FIELD(device)),
-      fixed("run.device_memory", "integer", "", "bytes of a device; what is free when left out"),
+      integer("run.device_memory", "0", "bytes", "of a GPU that a rank may use; 0: what is free, in plan 80e9", 0,
+              FIELD(device_memory)),
       wall,
       watchdog,
   };
@@ -182,8 +183,10 @@ Options train_options() {
                         FIELD(recompute)),
       choice<bool>("train.reduce", "when gradients are summed over ranks: less memory, or less exchange",
                    {{"micro_batch", true}, {"step", false}}, FIELD(reduce_every_micro_batch)),
-      fixed("train.deterministic", "flag", "true", "the same bits for the same deck and grid"),
-      fixed("train.max_skipped", "integer", "", "non-finite steps in a row before the run ends"),
+      flag("train.deterministic", "true", "the same bits for the same deck and grid; false: faster on GPUs",
+           FIELD(deterministic)),
+      integer("train.max_skipped", "3", "steps", "so many non-finite (skipped) steps in a row end the run", 1,
+              FIELD(max_skipped)),
   };
 }
 
@@ -239,9 +242,11 @@ Options checkpoint_options() {
       integer("checkpoint.every", "0", "steps", "save so often, and after the last step; 0: then only", 0,
               FIELD(checkpoint_every)),
       integer("checkpoint.keep", "2", "", "how many of the newest stay", 1, FIELD(keep)),
-      fixed("checkpoint.keep_every", "integer", "", "checkpoints that stay for good"),
+      integer("checkpoint.keep_every", "0", "steps", "those of every so many steps stay for good; 0: none", 0,
+              FIELD(keep_every)),
       resume,
-      fixed("checkpoint.background", "flag", "false", "write while training goes on"),
+      choice<bool>("checkpoint.background", "write while training goes on, from a copy in host memory",
+                   {{"true", true}, {"false", false}}, FIELD(background)),
   };
 }
 

@@ -7,7 +7,10 @@
 
 #include "moesaic/app/build_info.hpp"
 #include "moesaic/app/deck.hpp"
+#include "moesaic/app/exchange.hpp"
 #include "moesaic/app/inspect.hpp"
+#include "moesaic/app/plan.hpp"
+#include "moesaic/app/verify.hpp"
 #include "moesaic/base/contract.hpp"
 #include "moesaic/base/log.hpp"
 #include "moesaic/base/text.hpp"
@@ -26,7 +29,13 @@ constexpr const char* usage = R"(moesaic trains Mixture-of-Experts models.
         --check                                        checks all input, then ends; writes nothing
         --dump-deck                                    prints the deck with every key, then ends
   moesaic evaluate DECK [key=value ...]                loss on data.validation, as one JSON line
+  moesaic plan DECK --ranks N [--ranks-per-node 8] [key=value ...]
+                                                       what it will hold, compute and exchange
+  moesaic import HF_DIR CHECKPOINT.h5                  Hugging Face folder -> checkpoint, any ranks
+  moesaic export CHECKPOINT.h5 HF_DIR                  checkpoint -> Hugging Face folder, any ranks
+        dtype=bf16 | dtype=fp32                        of the weights; else as imported
   moesaic inspect CHECKPOINT.h5                        arrays, deck and step
+  moesaic verify CHECKPOINT.h5                         compares every hash, on any number of ranks
   moesaic --help [SECTION] | --version | --config
 
 A key is section.name, such as train.steps=100; the command line wins over the deck.
@@ -66,6 +75,7 @@ RunSettings settings_from(const Words& words, Communicator& world) {
     MOESAIC_VALIDATE(words.size() >= 2 && !words[1].starts_with("-") && words[1].find('=') == std::string::npos,
                      "moesaic {} needs a deck; write moesaic {} DECK [key=value ...]", words[0], words[0]);
     settings = read_deck(words[1], {words.begin() + 2, words.end()});
+    settings.version = build_info::version;
   });
   return settings;
 }
@@ -88,11 +98,11 @@ int run_alone(const Words& words) {
   if (words.empty() || words[0] == "--help" || words[0] == "-h") return print_help(words);
   if (words[0] == "--version") return fmt::print("moesaic {}\n", build_info::version), done;
   if (words[0] == "--config") return print_configuration();
+  if (words[0] == "plan") return print_plan(words), done;
   if (words[0] == "inspect") return inspect_checkpoint(words);
-  static const Words later{"plan", "import", "export", "verify"};
-  MOESAIC_VALIDATE(std::find(later.begin(), later.end(), words[0]) == later.end(),
-                   "moesaic {} is not built yet; see --help", words[0]);
-  static const Words known{"train", "evaluate", "inspect", "--help", "--version", "--config"};
+  if (words[0] == "verify") return verify_command(words, nullptr);
+  static const Words known{"train",   "evaluate", "plan",   "import",    "export",
+                           "inspect", "verify",   "--help", "--version", "--config"};
   throw InputError(
       fmt::format("unknown command {}; did you mean {}? See moesaic --help", words[0], nearest_name(words[0], known)));
 }
@@ -100,6 +110,9 @@ int run_alone(const Words& words) {
 int run_on_all_ranks(const Words& words, const MpiSession& session, Communicator& world) {
   if (!words.empty() && words[0] == "train") return train(words, session, world);
   if (!words.empty() && words[0] == "evaluate") return evaluate(words, session, world);
+  if (!words.empty() && words[0] == "verify") return verify_command(words, &world);
+  if (!words.empty() && words[0] == "import") return run_import(words, world);
+  if (!words.empty() && words[0] == "export") return run_export(words, world);
   together(world, [&] {
     if (session.rank() == 0) run_alone(words);
   });
@@ -141,7 +154,9 @@ bool is_one_of_several() {
 
 int run_program(const std::vector<std::string>& arguments) {
   try {
-    const bool parallel = !arguments.empty() && (arguments[0] == "train" || arguments[0] == "evaluate");
+    static const Words collective{"train", "evaluate", "import", "export"};
+    const bool parallel =
+        !arguments.empty() && std::find(collective.begin(), collective.end(), arguments[0]) != collective.end();
     return parallel || is_one_of_several() ? run_under_mpi(arguments) : run_alone(arguments);
   } catch (const InputError& error) {
     log_error("{}", error.what());

@@ -70,6 +70,8 @@ holds 'stopped behind a checkpoint' -e "$scratch/stopped/checkpoints/step-000000
 does 'inspect' 0 0 '^step 3, ' inspect "$scratch/run/checkpoints/latest"
 holds 'arrays are listed' "$(grep -c '^/parameters/blocks/0/attention/.* F32 ' "$scratch/out")" -gt 0
 holds 'so is the deck' "$(grep -cx 'global_batch = 4' "$scratch/out")" -eq 1
+does 'verify a checkpoint' 0 0 ' blocks: all as written' verify "$scratch/run/checkpoints/latest"
+does 'verify a checkpoint on all ranks' 3 0 ' blocks: all as written' verify "$scratch/run/checkpoints/latest"
 does 'a checkpoint as weights' 3 0 'training loss' train "$deck" run.directory="$scratch/next" \
   model.init="$scratch/run/checkpoints/step-00000003.h5"
 

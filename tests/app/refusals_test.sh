@@ -73,7 +73,7 @@ train 'a directory that cannot be made' 'run.directory' run.directory="$scratch/
 train 'a number sign' 'holds a #' run.name=a#b
 refuses 'help on nothing' 'there is no section' --help optimiser
 refuses 'unknown command' 'did you mean train' trian
-refuses 'not built: export' 'not built yet' export a b
+refuses 'export of nothing' 'nothing.h5: no such file' export "$scratch/nothing.h5" "$scratch/folder"
 refuses 'inspect of nothing' 'nothing.h5' inspect "$scratch/nothing.h5"
 
 
