@@ -1,6 +1,6 @@
 #include "moesaic/grid/process_grid.hpp"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstdlib>
