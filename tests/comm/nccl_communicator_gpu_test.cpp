@@ -125,8 +125,8 @@ TEST_F(NcclCommunicatorTest, WaitsForTheComputeStreamAndOrdersIt) {
 
 TEST_F(NcclCommunicatorTest, MakesTheCommunicatorsOfAGrid) {
   const Stream stream{DeviceKind::cuda, communication};
-  const Communicators comms = make_nccl_communicators(ProcessGrid::make({}, 1), MPI_COMM_SELF,
-                                                      {{DeviceKind::cuda, compute}, stream, stream, stream});
+  const Communicators comms = make_nccl_communicators(
+      ProcessGrid::make({}, 1), MPI_COMM_SELF, {{DeviceKind::cuda, compute}, stream, stream, stream, stream, stream});
   for (const auto* comm : {&comms.world, &comms.context, &comms.tokens, &comms.dense_shard, &comms.dense_replicate,
                            &comms.expert, &comms.expert_shard, &comms.expert_replicate}) {
     EXPECT_EQ((*comm)->size(), 1);
