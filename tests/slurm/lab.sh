@@ -45,7 +45,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=1,sched_interval=1,sched_min_interval=0
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 SlurmdParameters=config_overrides
-ReturnToService=2
+ReturnToService=1
 KillWait=5
 MessageTimeout=60
 NodeName=n[1-4] NodeAddr=127.0.0.1 Port=[17001-17004] CPUs=64 CoresPerSocket=64 RealMemory=4000
