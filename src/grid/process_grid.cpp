@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <string_view>
 
 #include "moesaic/base/contract.hpp"
 
@@ -20,20 +21,24 @@ bool contains(const auto& axes, Axis axis) { return std::ranges::find(axes, axis
 
 const Axes& grid_of(Axis axis) { return contains(dense_axes, axis) ? dense_axes : expert_axes; }
 
-/// The six divisors of `number` nearest to `wanted`, ascending: "1, 2 or 4".
-std::string nearest_divisors(std::int64_t number, std::int64_t wanted) {
+std::vector<std::int64_t> divisors_of(std::int64_t number) {
   std::vector<std::int64_t> divisors;
   for (std::int64_t i = 1; i * i <= number; ++i) {
     if (number % i != 0) continue;
     divisors.push_back(i);
     if (i * i != number) divisors.push_back(number / i);
   }
-  std::ranges::sort(divisors);
-  std::ranges::stable_sort(divisors, {}, [wanted](std::int64_t divisor) { return std::abs(divisor - wanted); });
-  divisors.resize(std::min<std::size_t>(divisors.size(), 6));
-  std::ranges::sort(divisors);
-  if (divisors.size() == 1) return fmt::format("{}", divisors.front());
-  return fmt::format("{} or {}", fmt::join(divisors.begin(), divisors.end() - 1, ", "), divisors.back());
+  return divisors;
+}
+
+/// The six numbers nearest to `wanted`, ascending: "1, 2 or 4"; empty when there are none.
+std::string nearest(std::vector<std::int64_t> numbers, std::int64_t wanted) {
+  std::ranges::sort(numbers);
+  std::ranges::stable_sort(numbers, {}, [wanted](std::int64_t number) { return std::abs(number - wanted); });
+  numbers.resize(std::min<std::size_t>(numbers.size(), 6));
+  std::ranges::sort(numbers);
+  if (numbers.size() < 2) return numbers.empty() ? "" : fmt::format("{}", numbers.front());
+  return fmt::format("{} or {}", fmt::join(numbers.begin(), numbers.end() - 1, ", "), numbers.back());
 }
 
 struct NamedExtent {
@@ -65,20 +70,61 @@ std::string describe_request(const DenseRequest& axes) {
   return fmt::format("{} = {}", text, product(axes));
 }
 
-/// Single changes that make the request legal: another number of ranks, or another extent of one axis.
-std::string nearest_legal(const DenseRequest& axes, bool shard_is_set, std::int64_t ranks) {
-  const std::int64_t unit = product(axes), below = ranks / unit * unit;
-  std::string text =
-      shard_is_set || below == 0 ? fmt::format("{} ranks", unit) : fmt::format("{} or {} ranks", below, below + unit);
-  for (const auto& [name, value] : axes) {
-    const std::int64_t others = product(axes, name);
-    if (value == 0 || ranks % others != 0) continue;
-    if (shard_is_set && (value > 1 || name == std::string_view("shard")))
-      text += fmt::format(", or grid.{} = {}", name, ranks / others);
-    else if (!shard_is_set && value > 1)
-      text += fmt::format(", or grid.{} = {}", name, nearest_divisors(ranks / others, value));
+/// Whether the request is a grid of so many ranks.
+bool is_legal(const GridRequest& request, std::int64_t ranks, const GridLimits& limits) {
+  const std::int64_t unit = product(dense_request(request));
+  if (ranks < unit || ranks % unit != 0 || (request.shard != 0 && unit != ranks)) return false;
+  if (limits.stages != 0 && request.pipeline > limits.stages) return false;
+  return ranks / request.pipeline % request.expert == 0 && limits.experts % request.expert == 0;
+}
+
+int& extent_of(GridRequest& request, std::string_view name) {
+  if (name == "pipeline") return request.pipeline;
+  if (name == "replicate") return request.replicate;
+  if (name == "context") return request.context;
+  return name == "shard" ? request.shard : request.expert;
+}
+
+/// The extents of one axis with which the request would be legal, the others as they are.
+std::string legal_extents(GridRequest request, std::string_view name, std::int64_t ranks, const GridLimits& limits) {
+  int& extent = extent_of(request, name);
+  const int wanted = extent;
+  std::vector<std::int64_t> legal;
+  for (const std::int64_t divisor : divisors_of(ranks)) {
+    extent = static_cast<int>(divisor);
+    if (is_legal(request, ranks, limits)) legal.push_back(divisor);
   }
-  return text;
+  return nearest(std::move(legal), wanted);
+}
+
+/// The numbers of ranks next below and above with which the request would be legal: "8 or 16 ranks".
+std::string legal_ranks(const GridRequest& request, std::int64_t ranks, const GridLimits& limits) {
+  constexpr std::int64_t most_tries = 1 << 16;
+  const std::int64_t unit = product(dense_request(request));
+  if (unit > std::int64_t{1} << 31) return "";
+  std::vector<std::int64_t> found;
+  for (const std::int64_t step : {-unit, unit})
+    for (std::int64_t at = ranks / unit * unit + (step > 0 ? unit : 0), tries = 0; at > 0 && tries < most_tries;
+         at += step, ++tries) {
+      if (!is_legal(request, at, limits)) continue;
+      found.push_back(at);
+      break;
+    }
+  if (request.shard != 0) found.resize(std::min<std::size_t>(found.size(), 1));
+  const std::string numbers = nearest(found, ranks);
+  return numbers.empty() ? "" : numbers + " ranks";
+}
+
+/// Single changes that make the request legal: another number of ranks, or another extent of one axis.
+std::string nearest_legal(GridRequest request, std::int64_t ranks, const GridLimits& limits) {
+  std::string text = legal_ranks(request, ranks, limits);
+  for (const char* name : {"pipeline", "replicate", "shard", "context", "expert"}) {
+    const int value = extent_of(request, name);
+    if (value == 0 || (value == 1 && name != std::string_view("shard"))) continue;
+    const std::string extents = legal_extents(request, name, ranks, limits);
+    if (!extents.empty()) text += fmt::format("{}grid.{} = {}", text.empty() ? "" : ", or ", name, extents);
+  }
+  return text.empty() ? "none by one change; begin with grid.pipeline = grid.context = grid.expert = 1" : text;
 }
 
 void validate_positive(const GridRequest& request, int ranks) {
@@ -97,7 +143,7 @@ void validate_positive(const GridRequest& request, int ranks) {
 }
 
 /// The extent of the shard axis, set or left over.
-int resolve_shard(const GridRequest& request, int ranks) {
+int resolve_shard(const GridRequest& request, int ranks, const GridLimits& limits) {
   const DenseRequest axes = dense_request(request);
   const bool is_set = request.shard != 0;
   const std::int64_t unit = product(axes);
@@ -106,7 +152,7 @@ int resolve_shard(const GridRequest& request, int ranks) {
                    describe_request(axes) + (is_set ? "" : ", times a shard"),
                    is_set ? "every rank needs exactly one place in the grid"
                           : fmt::format("grid.shard takes what is left, and {} is not a multiple of {}", ranks, unit),
-                   nearest_legal(axes, is_set, ranks));
+                   nearest_legal(request, ranks, limits));
   return is_set ? request.shard : static_cast<int>(ranks / unit);
 }
 
@@ -118,15 +164,23 @@ const char* name_of(Axis axis) {
   return names[static_cast<std::size_t>(axis)];
 }
 
-ProcessGrid ProcessGrid::make(const GridRequest& request, int ranks) {
+ProcessGrid ProcessGrid::make(const GridRequest& request, int ranks, const GridLimits& limits) {
   validate_positive(request, ranks);
-  const int shard = resolve_shard(request, ranks);
+  MOESAIC_VALIDATE(
+      limits.stages == 0 || request.pipeline <= limits.stages,
+      "grid.pipeline = {} is more than the model can be cut into (a stage owns a block at least, embedding and "
+      "head count as one each, of each of its chunks); at most {}, nearest legal: {}",
+      request.pipeline, limits.stages, nearest_legal(request, ranks, limits));
+  const int shard = resolve_shard(request, ranks, limits);
   const int slices = shard * request.context, stage = request.replicate * slices;
   MOESAIC_VALIDATE(stage % request.expert == 0,
                    "grid.expert = {} does not divide replicate x shard x context = {} x {} x {} = {} (the expert grid "
                    "factors the same ranks); use {}",
                    request.expert, request.replicate, shard, request.context, stage,
-                   nearest_divisors(stage, request.expert));
+                   legal_extents(request, "expert", ranks, limits));
+  MOESAIC_VALIDATE(limits.experts % request.expert == 0,
+                   "grid.expert = {} does not divide the {} experts of a layer (each rank holds as many); use {}",
+                   request.expert, limits.experts, legal_extents(request, "expert", ranks, limits));
   const int expert_replicate = slices % request.expert == 0 ? request.replicate : 1;
   const int expert_shard = stage / (expert_replicate * request.expert);
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <numeric>
 
 #include "moesaic/checkpoint/checkpoint.hpp"
 #include "moesaic/io/hdf5_file.hpp"
@@ -36,12 +37,12 @@ ModelSpec make_spec(const RunSettings& settings, const HfConfig& config) {
   return spec;
 }
 
-void check_grid(const ProcessGrid& grid, const ModelSpec& spec) {
+/// Every MoE layer's experts divide by grid.expert, and every stage has a block.
+GridLimits limits_of(const RunSettings& settings, const ModelSpec& spec) {
+  GridLimits limits{.stages = settings.layout.empty() ? all_blocks(spec).last / settings.chunks : 0};
   for (const BlockSpec& block : spec.blocks)
-    MOESAIC_VALIDATE(!block.sparse() || block.moe.experts % grid.extent(Axis::expert) == 0,
-                     "grid.expert = {} does not divide the {} experts of a layer (each rank holds as many); "
-                     "use a divisor of {}",
-                     grid.extent(Axis::expert), block.moe.experts, block.moe.experts);
+    if (block.sparse()) limits.experts = std::gcd(limits.experts, block.moe.experts);
+  return limits;
 }
 
 /// "192 or 256": the multiples of `unit` around `number`.
@@ -75,9 +76,8 @@ std::vector<Block> make_stages(const RunSettings& settings, const ModelSpec& spe
 bool is_hf_folder(const RunSettings& settings) { return settings.init != "random" && fs::is_directory(settings.init); }
 
 Decomposition::Decomposition(const RunSettings& settings, int ranks)
-    : config(load_config(settings)), spec(make_spec(settings, config)), grid(ProcessGrid::make(settings.grid, ranks)),
-      chunks(settings.chunks) {
-  check_grid(grid, spec);
+    : config(load_config(settings)), spec(make_spec(settings, config)),
+      grid(ProcessGrid::make(settings.grid, ranks, limits_of(settings, spec))), chunks(settings.chunks) {
   check_sequence(settings, spec, grid.extent(Axis::context));
   stages = make_stages(settings, spec, grid);
 }

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <regex>
+
 #include <algorithm>
 #include <functional>
 
@@ -226,6 +228,72 @@ TEST(ProcessGrid, EveryOtherRequestIsRefusedWithLegalAdvice) {
           ASSERT_EQ(text == "nothing was thrown", legal) << ranks << " ranks: " << text;
           ASSERT_EQ(text.find("nearest legal: ") == std::string::npos, legal) << text;
         }
+}
+
+/// The requests and numbers of ranks that a refusal advises: "8 or 16 ranks, or grid.expert = 1, 2 or 4".
+std::vector<std::pair<GridRequest, int>> advice(const std::string& text, const GridRequest& request, int ranks) {
+  const std::size_t nearest = text.find("nearest legal: "), use = text.rfind("; use ");
+  const std::string tail =
+      nearest != std::string::npos ? text.substr(nearest + 15) : "grid.expert = " + text.substr(use + 6);
+  std::vector<std::pair<GridRequest, int>> advised;
+  const std::regex part(R"(grid\.(\w+) = ([0-9]+(?:(?:, | or )[0-9]+)*)|([0-9]+(?: or [0-9]+)*) ranks)"),
+      number("[0-9]+");
+  for (std::sregex_iterator at(tail.begin(), tail.end(), part), end; at != end; ++at) {
+    const std::string axis = (*at)[1], numbers = axis.empty() ? (*at)[3] : (*at)[2];
+    for (std::sregex_iterator n(numbers.begin(), numbers.end(), number); n != end; ++n) {
+      auto& [changed, of_ranks] = advised.emplace_back(request, ranks);
+      const int value = std::stoi(n->str());
+      if (axis.empty()) of_ranks = value;
+      if (axis == "pipeline") changed.pipeline = value;
+      if (axis == "replicate") changed.replicate = value;
+      if (axis == "shard") changed.shard = value;
+      if (axis == "context") changed.context = value;
+      if (axis == "expert") changed.expert = value;
+    }
+  }
+  return advised;
+}
+
+TEST(ProcessGrid, AdviceIsLegalAsItStands) {
+  const GridLimits limits{.experts = 8, .stages = 4};
+  int followed = 0;
+  for (int ranks : {1, 2, 3, 5, 6, 7, 8, 12, 16, 24})
+    for (int pipeline : {1, 2, 3, 4, 5, 8})
+      for (int shard : {0, 2, 3})
+        for (int context : {1, 2, 3})
+          for (int experts : {1, 2, 3, 4, 8, 16}) {
+            const GridRequest request{.pipeline = pipeline, .shard = shard, .context = context, .expert = experts};
+            std::string text;
+            try {
+              ProcessGrid::make(request, ranks, limits);
+              continue;
+            } catch (const InputError& error) {
+              text = error.what();
+            }
+            if (text.find("none by one change") != std::string::npos) continue;
+            for (const auto& [changed, of_ranks] : advice(text, request, ranks)) {
+              ASSERT_NO_THROW(ProcessGrid::make(changed, of_ranks, limits)) << text;
+              ++followed;
+            }
+          }
+  EXPECT_GT(followed, 1000);
+}
+
+TEST(ProcessGrid, AdviceKeepsToTheModel) {
+  const auto refused = [](const GridRequest& request, int ranks) -> std::string {
+    try {
+      ProcessGrid::make(request, ranks, {.experts = 8, .stages = 6});
+    } catch (const InputError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(refused({.expert = 4}, 3).find("; use 1"), std::string::npos) << refused({.expert = 4}, 3);
+  EXPECT_EQ(refused({.expert = 7}, 7),
+            "grid.expert = 7 does not divide the 8 experts of a layer (each rank holds as many); use 1");
+  EXPECT_NE(refused({.pipeline = 64}, 64).find("at most 6, nearest legal: grid.pipeline = 1, 2 or 4"),
+            std::string::npos)
+      << refused({.pipeline = 64}, 64);
 }
 
 TEST(ProcessGrid, RefusalsNameTheNearestLegalGrids) {

@@ -24,12 +24,19 @@ struct GridRequest {
   int expert = 1;
 };
 
+/// What the model allows; 0: anything.
+struct GridLimits {
+  std::int64_t experts = 0;  ///< grid.expert divides them
+  std::int64_t stages = 0;   ///< grid.pipeline is at most this
+};
+
 /// ranks = pipeline x replicate x shard x context = pipeline x expert_replicate x expert_shard x expert.
 /// expert_replicate = replicate if expert divides shard x context, else 1; expert_shard is the rest.
 class ProcessGrid {
  public:
-  /// Factors `ranks`; throws InputError that quotes every number and names the nearest legal grids when it cannot.
-  static ProcessGrid make(const GridRequest& request, int ranks);
+  /// Factors `ranks`; throws InputError that quotes every number and names the nearest grids that are legal, the limits
+  /// included, when it cannot.
+  static ProcessGrid make(const GridRequest& request, int ranks, const GridLimits& limits = {});
 
   int ranks() const { return ranks_; }
   int extent(Axis axis) const { return extents_[static_cast<std::size_t>(axis)]; }
