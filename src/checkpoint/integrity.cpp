@@ -53,7 +53,8 @@ bool matches(const InputFile& file, Block bytes, std::uint64_t hash, std::vector
 }
 
 /// Numbers of the blocks that differ among those that begin in `share`, a range of all_bytes().
-std::vector<std::int64_t> differing(const fs::path& path, const FileIndex& index, Block share) {
+std::vector<std::int64_t> differing(const fs::path& path, const FileIndex& index, Block share,
+                                    const std::function<void()>& alive) {
   const InputFile file(path);
   std::vector<std::byte> buffer;
   std::vector<std::int64_t> found;
@@ -61,6 +62,7 @@ std::vector<std::int64_t> differing(const fs::path& path, const FileIndex& index
   for (std::size_t i = 0; i < index.blocks.size(); ++i) {
     const HashedBlock& block = index.blocks[i];
     const PlacedArray& array = index.arrays[static_cast<std::size_t>(block.array)];
+    if (share.contains(at)) alive();
     if (share.contains(at) && !matches(file, array.bytes(block.elements), block.hash, buffer))
       found.push_back(static_cast<std::int64_t>(i));
     at += bytes_of(index, block);
@@ -114,16 +116,17 @@ std::string describe(const Damage& damage) {
 Verification verify_checkpoint(const fs::path& path) {
   const FileIndex index = read_index(path);
   Verification result = begin(index);
-  if (result.intact()) finish(result, index, differing(path, index, {0, all_bytes(index)}));
+  if (result.intact()) finish(result, index, differing(path, index, {0, all_bytes(index)}, [] {}));
   return result;
 }
 
-Verification verify_checkpoint(const fs::path& path, Communicator& ranks) {
+Verification verify_checkpoint(const fs::path& path, Communicator& ranks, const std::function<void()>& alive) {
   const FileIndex index = read_index(path, ranks);
   Verification result = begin(index);
   if (!result.intact()) return result;
   std::vector<std::int64_t> mine;
-  together(ranks, [&] { mine = differing(path, index, block_of(all_bytes(index), ranks.size(), ranks.rank())); });
+  together(ranks,
+           [&] { mine = differing(path, index, block_of(all_bytes(index), ranks.size(), ranks.rank()), alive); });
   finish(result, index, gathered(ranks, mine));
   return result;
 }

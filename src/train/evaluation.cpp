@@ -50,7 +50,8 @@ double mean_loss(Assembly& assembly, const Dataset& data, const ProcessGrid& gri
   return sum / static_cast<double>(std::max<std::int64_t>(labels, 1));
 }
 
-Status evaluate(const RunSettings& settings, const Inputs& inputs, const MpiSession& session) {
+Status evaluate(const RunSettings& settings, const Inputs& inputs, const MpiSession& session,
+                const std::function<void()>& progress) {
   Assembly assembly(settings, inputs, session);
   Communicator& world = *assembly.communicators.world;
   const std::string& from = inputs.start.path;
@@ -60,7 +61,7 @@ Status evaluate(const RunSettings& settings, const Inputs& inputs, const MpiSess
     load_checkpoint(from, MPI_COMM_WORLD, assembly.parameters(), Verify::no, assembly.context.on.stream);
 
   const Dataset& data = inputs.data.validation ? *inputs.data.validation : *inputs.data.training;
-  const double loss = mean_loss(assembly, data, inputs.grid, session.rank(), settings);
+  const double loss = mean_loss(assembly, data, inputs.grid, session.rank(), settings, progress);
   const nlohmann::ordered_json line{{"loss", loss},
                                     {"rows", data.rows()},
                                     {"tokens", data.rows() * settings.data.sequence},

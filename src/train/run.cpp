@@ -60,8 +60,9 @@ enum class Purpose : std::uint8_t { training, evaluation };
 
 /// What a deck can have wrong is found before any communicator of the run is made, and said once. Rank 0 alone looks at
 /// the checkpoints.
-std::unique_ptr<Inputs> checked_inputs(const RunSettings& settings, const MpiSession& session, Communicator& world,
-                                       Purpose purpose) {
+std::unique_ptr<Inputs> checked_inputs(
+    const RunSettings& settings, const MpiSession& session, Communicator& world, Purpose purpose,
+    const std::function<void()>& alive = [] {}) {
   std::unique_ptr<Inputs> inputs;
   const bool training = purpose == Purpose::training;
   together(world, [&] {
@@ -70,7 +71,7 @@ std::unique_ptr<Inputs> checked_inputs(const RunSettings& settings, const MpiSes
     inputs = std::make_unique<Inputs>(settings, session.size());
     if (training && world.rank() == 0) check_nothing_is_lost(settings);
   });
-  inputs->start = find_starting_point(settings, world);
+  inputs->start = find_starting_point(settings, world, alive);
   together(world, [&] {
     if (world.rank() != 0) return;
     check_starting_weights(settings, *inputs, training);
@@ -93,28 +94,41 @@ Status watched(Watchdog& watchdog, const std::function<Status()>& run) {
   }
 }
 
+/// Made first: from here on no rank is waited for without end.
+Watchdog make_watchdog(const RunSettings& settings, const MpiSession& session, Communicator& world) {
+  std::optional<Seconds> limit;
+  if (settings.watchdog) limit = Seconds(*settings.watchdog);
+  return Watchdog(world, session.host(), limit);
+}
+
 }  // namespace
 
 Status run_training(const RunSettings& settings, const MpiSession& session, Communicator& world) {
-  // Where there is no run directory yet, a deck with a mistake makes none.
-  std::optional<RunLock> lock;
-  together(world, [&] {
-    if (world.rank() == 0 && fs::is_directory(settings.directory)) lock.emplace(settings.directory);
+  Watchdog watchdog = make_watchdog(settings, session, world);
+  return watched(watchdog, [&] {
+    // Where there is no run directory yet, a deck with a mistake makes none.
+    std::optional<RunLock> lock;
+    together(world, [&] {
+      if (world.rank() == 0 && fs::is_directory(settings.directory)) lock.emplace(settings.directory);
+    });
+    const auto inputs =
+        checked_inputs(settings, session, world, Purpose::training, [&watchdog] { watchdog.progress(Phase::start); });
+    together(world, [&] {
+      if (world.rank() != 0) return;
+      prepare_directory(settings);
+      if (!lock) lock.emplace(settings.directory);
+    });
+    return TrainingRun(settings, *inputs, session, watchdog).run();
   });
-  const auto inputs = checked_inputs(settings, session, world, Purpose::training);
-  together(world, [&] {
-    if (world.rank() != 0) return;
-    prepare_directory(settings);
-    if (!lock) lock.emplace(settings.directory);
-  });
-  std::optional<Seconds> limit;
-  if (settings.watchdog) limit = Seconds(*settings.watchdog);
-  Watchdog watchdog(world, session.host(), limit);
-  return watched(watchdog, [&] { return TrainingRun(settings, *inputs, session, watchdog).run(); });
 }
 
 Status run_evaluation(const RunSettings& settings, const MpiSession& session, Communicator& world) {
-  return evaluate(settings, *checked_inputs(settings, session, world, Purpose::evaluation), session);
+  Watchdog watchdog = make_watchdog(settings, session, world);
+  return watched(watchdog, [&] {
+    const auto inputs =
+        checked_inputs(settings, session, world, Purpose::evaluation, [&watchdog] { watchdog.progress(Phase::start); });
+    return evaluate(settings, *inputs, session, [&watchdog] { watchdog.progress(Phase::validation); });
+  });
 }
 
 void check_run(const RunSettings& settings, const MpiSession& session, Communicator& world) {

@@ -25,9 +25,9 @@ std::vector<std::string> candidates(const RunSettings& settings, Communicator& w
 }
 
 /// Why the checkpoint cannot be trusted, or read at all; empty when it can.
-std::string flaw_of(const std::string& path, Communicator& world) {
+std::string flaw_of(const std::string& path, Communicator& world, const std::function<void()>& alive) {
   try {
-    const Verification found = verify_checkpoint(path, world);
+    const Verification found = verify_checkpoint(path, world, alive);
     if (found.format == 1 && world.rank() == 0)
       log_line("{} is of format 1, without hashes: its content is taken as it is; the next one will have them", path);
     if (found.intact()) return "";
@@ -47,12 +47,13 @@ void warn(const RunSettings& settings, const StartingPoint& found) {
 
 }  // namespace
 
-StartingPoint find_starting_point(const RunSettings& settings, Communicator& world) {
+StartingPoint find_starting_point(const RunSettings& settings, Communicator& world,
+                                  const std::function<void()>& alive) {
   StartingPoint found;
   if (settings.resume == Resume::never) return found;
   const std::vector<std::string> paths = candidates(settings, world);
   for (const std::string& path : paths) {
-    const std::string flaw = flaw_of(path, world);
+    const std::string flaw = flaw_of(path, world, alive);
     if (flaw.empty()) {
       found.path = path;
       found.own = true;
@@ -68,7 +69,7 @@ StartingPoint find_starting_point(const RunSettings& settings, Communicator& wor
                     settings.directory, paths.size()));
   if (paths.empty() && settings.resume == Resume::path) {
     found.path = settings.resume_path;
-    const std::string flaw = flaw_of(found.path, world);
+    const std::string flaw = flaw_of(found.path, world, alive);
     if (!flaw.empty())
       throw AgreedInputError(
           fmt::format("checkpoint.resume = {} cannot be used: {}; name another checkpoint", found.path, flaw));

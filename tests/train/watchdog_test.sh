@@ -40,6 +40,16 @@ start() { # -> launcher
   launcher=$!
 }
 
+# Rank 1 looks for its tokens in a pipe that nobody writes to: it stands still before any step.
+start_stuck() { # -> launcher
+  rm -rf "$scratch/run" "$scratch/pipe"
+  mkfifo "$scratch/pipe"
+  head -c 200000 /dev/zero | tr '\0' 'a' >"$scratch/text0"
+  mpirun -q --oversubscribe --bind-to none -n 1 "$program" train "$scratch/deck.ini" "data.path=$scratch/text0" : \
+    -n 1 "$program" train "$scratch/deck.ini" "data.path=$scratch/pipe" >"$scratch/out" 2>&1 </dev/null &
+  launcher=$!
+}
+
 wait_for_two_steps() {
   until [ "$(grep -c . "$scratch/run/metrics.jsonl" 2>/dev/null)" -ge 2 ] 2>/dev/null; do
     kill -0 "$launcher" 2>/dev/null || return 1
@@ -112,6 +122,20 @@ check() { # HOW RANK STATE: the sentence and the table's first line name the ran
   done
 }
 
+check_start() {
+  local pid
+  start_stuck
+  until find_processes && [ "${#processes[@]}" -eq 2 ]; do sleep 0.1; done
+  wait_for_end
+  echo "stuck before the first step: status $status after $seconds s"
+  [ "$status" -ne 0 ] || complain "stuck before the first step: status 0"
+  [ "$seconds" -le "$limit" ] || complain "stuck before the first step: ended after $seconds s"
+  grep -qE 'watchdog: .*, in step 0, start' "$scratch/out" || complain "stuck before the first step: no table"
+  for pid in "${processes[@]}"; do
+    is_left "$pid" && complain "stuck before the first step: process $pid is left" && kill -KILL "$pid"
+  done
+}
+
 check_all() {
   local rank
   for rank in 0 1 2; do
@@ -122,5 +146,6 @@ check_all() {
 }
 
 check_all
+check_start
 echo "$failures failed"
 [ "$failures" -eq 0 ]

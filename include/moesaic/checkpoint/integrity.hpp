@@ -2,6 +2,7 @@
 /// Whether a checkpoint is what was written: every block of every array has a hash in the file.
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,7 @@ struct Verification {
 /// Reads the whole file. InputError when it cannot be opened as a checkpoint at all.
 Verification verify_checkpoint(const std::filesystem::path& path);
 /// The same, each rank reading its share; one result on all ranks. Collective.
-Verification verify_checkpoint(const std::filesystem::path& path, Communicator& ranks);
+Verification verify_checkpoint(
+    const std::filesystem::path& path, Communicator& ranks, const std::function<void()>& alive = [] {});
 
 }  // namespace moesaic

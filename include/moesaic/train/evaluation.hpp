@@ -14,7 +14,9 @@ double mean_loss(
     Assembly& assembly, const Dataset& data, const ProcessGrid& grid, int rank, const RunSettings& settings,
     const std::function<void()>& progress = [] {});
 
-/// Evaluates the newest checkpoint of the run directory, else model.init, and prints one JSON line. Collective.
-Status evaluate(const RunSettings& settings, const Inputs& inputs, const MpiSession& session);
+/// Evaluates the newest checkpoint of the run directory, else model.init, and prints one JSON line; `progress` as above.
+/// Collective.
+Status evaluate(const RunSettings& settings, const Inputs& inputs, const MpiSession& session,
+                const std::function<void()>& progress);
 
 }  // namespace moesaic

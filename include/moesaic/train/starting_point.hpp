@@ -1,6 +1,7 @@
 #pragma once
 /// Which checkpoint a run begins with.
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -22,7 +23,8 @@ struct StartingPoint {
 
 /// The newest checkpoint of the run directory that is what was written; else the one that checkpoint.resume names.
 /// InputError on all ranks when the run directory holds checkpoints and none of them is good, or the named one is not:
-/// nothing starts from the beginning by accident. What is passed over is said. Collective.
-StartingPoint find_starting_point(const RunSettings& settings, Communicator& world);
+/// nothing starts from the beginning by accident. What is passed over is said. `alive` is called now and then. Collective.
+StartingPoint find_starting_point(
+    const RunSettings& settings, Communicator& world, const std::function<void()>& alive = [] {});
 
 }  // namespace moesaic
