@@ -67,8 +67,15 @@ void check_override(const std::string& word) {
 po::parsed_options parse_overrides(const std::vector<std::string>& overrides, const po::options_description& known) {
   for (const std::string& word : overrides) check_override(word);
   const po::positional_options_description none;
+  namespace style = po::command_line_style;
+  constexpr int whole_keys = style::unix_style & ~style::allow_guessing;
   return parsed("the command line", [&] {
-    return po::command_line_parser(overrides).options(known).positional(none).extra_parser(assignment).run();
+    return po::command_line_parser(overrides)
+        .options(known)
+        .positional(none)
+        .style(whole_keys)
+        .extra_parser(assignment)
+        .run();
   });
 }
 

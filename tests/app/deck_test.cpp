@@ -111,6 +111,11 @@ TEST_F(Deck, BareWordsAreRefused) {
   EXPECT_NE(refusal(minimal + "steps\n").find("write key = value"), std::string::npos);
 }
 
+TEST_F(Deck, ThePrefixOfAKeyIsNoKey) {
+  for (const std::string word : {"grid.pipe=2", "--grid.pipelin=2", "data.seq=64"})
+    EXPECT_NE(refusal(minimal, {word}), "accepted") << word;
+}
+
 TEST_F(Deck, WhatTheResolvedDeckCouldNotHoldIsRefused) {
   EXPECT_EQ(refusal(minimal, {"run.directory=/tmp/a#b"}),
             "run.directory=/tmp/a#b holds a # or a line break (a deck would end the value there); use another name");

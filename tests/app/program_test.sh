@@ -52,6 +52,7 @@ before=$(cat "$scratch/out")
 does 'train without mpirun' 0 0 'training loss' train "$scratch/dumped.ini"
 holds 'status' "$(cat "$scratch/run/status")" = 'complete 2'
 holds 'two steps' "$(wc -l <"$scratch/run/metrics.jsonl")" -eq 2
+holds 'checkpoints are a phase of their own' "$(grep -c '^checkpoint  *[0-9]' "$scratch/out")" -eq 1
 holds 'a link to the newest checkpoint' "$(readlink "$scratch/run/checkpoints/latest")" = step-00000002.h5
 does 'train again' 3 0 'is complete at step 2' train "$scratch/dumped.ini"
 launch 3 train "$deck" train.steps=3

@@ -42,7 +42,7 @@ train 'more stages than blocks' 'stages' grid.pipeline=1 grid.schedule=interleav
 train 'chunks without a schedule for them' 'grid.chunks = 2 needs grid.schedule = interleaved' grid.chunks=2
 train 'a layout of the wrong length' 'layout' grid.layout=3,1
 train 'unknown recompute' 'train.recompute = all is not one of: none | block | selective' train.recompute=all
-train 'not built: non-deterministic' 'train.deterministic = false is not built yet' train.deterministic=false
+train 'not built: another receive bound' 'moe.receive_bound = 4 is not built yet' moe.receive_bound=4
 train 'bf16 on the CPU' 'needs a GPU' run.device=cpu train.precision=bf16
 train 'cuda' 'run.device = cuda' run.device=cuda
 train 'missing weights' 'does not exist' model.init=/nowhere/model
