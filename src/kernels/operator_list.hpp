@@ -13,6 +13,8 @@ template <class Function> struct NamedOperator {
   Function* Operators::*member;
 };
 
+template <class Function> NamedOperator(std::string_view, Function* Operators::*) -> NamedOperator<Function>;
+
 inline constexpr std::tuple operator_list{
     NamedOperator{"gemm", &Operators::gemm},
     NamedOperator{"grouped_gemm", &Operators::grouped_gemm},
