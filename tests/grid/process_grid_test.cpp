@@ -316,6 +316,11 @@ TEST(ProcessGrid, RefusalsNameTheNearestLegalGrids) {
             "and 5 is not a multiple of 8); nearest legal: 8 ranks, or grid.pipeline = 1 or 5");
 }
 
+TEST(ProcessGrid, OfManyLegalExtentsTheSixNearestAreNamed) {
+  const std::string text = refusal({.expert = 7}, 960);
+  EXPECT_NE(text.find("; use 3, 4, 5, 6, 8 or 10"), std::string::npos) << text;
+}
+
 TEST(ProcessGrid, RefusesExtentsThatAreNoNumberOfRanks) {
   EXPECT_EQ(refusal({.pipeline = 0}, 4),
             "grid.pipeline = 0 is no number of ranks (an axis has at least one); use 1 or more");
