@@ -50,7 +50,9 @@ class Stage {
   Stage(const RunSettings& settings, const Decomposition& parts, int rank, DeviceKind device)
       : settings_(settings), parts_(parts), rank_(rank),
         device_(device), context_{.ops = &silent_operators(device),
-                                  .on = {.stream = host_stream, .arena = &arena_},
+                                  .on = {.stream = host_stream,
+                                         .arena = &arena_,
+                                         .deterministic = settings.deterministic},
                                   .type = storage_type(settings, device),
                                   .recompute = settings.recompute},
         communicators_(

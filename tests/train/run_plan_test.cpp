@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "moesaic/kernels/silent_operators.hpp"
+#include "moesaic/kernels/attention_workspace.hpp"
 #include "moesaic/parallel/expert_parallel.hpp"
 
 namespace moesaic {
@@ -127,7 +127,7 @@ TEST(Plan, OnAGpuWeightsTravelAndStayAsHalves) {
   EXPECT_EQ(most(cpu, Label::unreduced_gradients), most(gpu, Label::unreduced_gradients));
   EXPECT_LT(most(gpu, Label::activations), most(cpu, Label::activations));
   EXPECT_EQ(most(gpu, Label::batch) - most(cpu, Label::batch), 4 * 3 * length * 4);  // four sequences, their tokens
-  EXPECT_GE(most(gpu, Label::workspace), attention_workspace_bytes({1, length, 4, 16}, {1, length, 2, 16}));
+  EXPECT_GE(most(gpu, Label::workspace), attention_backward_workspace({1, length, length, 4, 2, 16, 16}, true));
   settings.precision = Precision::fp32;
   EXPECT_EQ(most(rehearsed(settings, 2), Label::gathered), most(cpu, Label::gathered));
 }
