@@ -88,7 +88,7 @@ Arena::~Arena() {
 
 void Arena::add_block(std::int64_t bytes) {
   char* data = static_cast<char*>(source_->acquire(bytes));
-  blocks_.push_back({data, bytes});
+  blocks_.push_back({data, bytes, 0});
   free_.emplace(data, bytes);
 }
 
@@ -122,12 +122,21 @@ char* Arena::take(std::int64_t bytes, Label label) {
     piece = best_fit(bytes);
   }
   const auto [data, size] = *piece;
+  extend(data + bytes);
   free_.erase(piece);
   if (size > bytes) free_.emplace(data + bytes, size - bytes);
-  char* first = static_cast<char*>(blocks_.front().data);
-  if (first <= data && data < first + blocks_.front().bytes) reach_ = std::max(reach_, data + bytes - first);
   count(bytes, label);
   return data;
+}
+
+/// Memory before `end` is going to be used.
+void Arena::extend(const char* end) {
+  for (Block& block : blocks_) {
+    const std::int64_t used = end - static_cast<char*>(block.data);
+    if (used <= block.reach || used > block.bytes) continue;
+    source_->commit(block.data, used);
+    block.reach = used;
+  }
 }
 
 void Arena::count(std::int64_t bytes, Label label) {

@@ -21,7 +21,7 @@ Device Device::cuda(int index) {
 }
 
 std::unique_ptr<MemorySource> Device::memory() const {
-  return kind_ == DeviceKind::cuda ? device_memory(index_) : host_memory();
+  return kind_ == DeviceKind::cuda ? mapped_device_memory(index_) : host_memory();
 }
 
 std::int64_t Device::free_bytes() const {

@@ -33,6 +33,25 @@ class NeighbouringBlocks final : public MemorySource {
   int& held_;
 };
 
+/// Notes what is asked to be there, and has `available` bytes of it.
+class MemoryOnDemand final : public MemorySource {
+ public:
+  MemoryOnDemand(std::vector<std::int64_t>& committed, std::int64_t available)
+      : committed_(committed), available_(available) {}
+  DeviceKind device() const override { return DeviceKind::cpu; }
+  void* acquire(std::int64_t bytes) override { return memory_->acquire(bytes); }
+  void commit(void*, std::int64_t bytes) override {
+    if (bytes > available_) throw RunError("no more");
+    committed_.push_back(bytes);
+  }
+  void release(void* block, std::int64_t bytes) noexcept override { memory_->release(block, bytes); }
+
+ private:
+  std::unique_ptr<MemorySource> memory_ = host_memory();
+  std::vector<std::int64_t>& committed_;
+  std::int64_t available_;
+};
+
 std::int64_t offset(const Buffer& buffer, const Buffer& base) {
   return static_cast<char*>(buffer.data()) - static_cast<char*>(base.data());
 }
@@ -137,6 +156,21 @@ TEST(Arena, ReachesAsFarAsGapsMakeIt) {
   const Buffer larger = arena.allocate(3 * piece, Label::activations);  // the gap of two is too small
   EXPECT_EQ(arena.reach(), 6 * piece);
   EXPECT_EQ(arena.peak(), 4 * piece);
+}
+
+TEST(Arena, MemoryIsCommittedBeforeItIsReached) {
+  std::vector<std::int64_t> committed;
+  Arena arena(std::make_unique<MemoryOnDemand>(committed, 6 * piece), 16 * piece, false);
+  Buffer first = arena.allocate(2 * piece, Label::activations);
+  const Buffer second = arena.allocate(piece, Label::activations);
+  first = {};
+  first = arena.allocate(2 * piece, Label::activations);  // the same again: nothing new
+  const Buffer third = arena.allocate(3 * piece, Label::activations);
+  EXPECT_EQ(committed, (std::vector<std::int64_t>{2 * piece, 3 * piece, 6 * piece}));
+  EXPECT_THROW(arena.allocate(piece, Label::activations), RunError);
+  EXPECT_EQ(arena.used(), 6 * piece) << "what was refused is not counted";
+  first = {};
+  EXPECT_EQ(arena.allocate(2 * piece, Label::activations).bytes(), 2 * piece) << "and nothing is lost";
 }
 
 TEST(Arena, RefusalQuotesTheFigures) {

@@ -23,6 +23,36 @@ TEST_F(CudaMemory, ArenaLendsAlignedDeviceMemory) {
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(second.view().raw()) % 256, 0);
 }
 
+std::int64_t free_bytes() {
+  std::size_t available = 0, total = 0;
+  check_cuda(cudaMemGetInfo(&available, &total), "cudaMemGetInfo");
+  return static_cast<std::int64_t>(available);
+}
+
+TEST_F(CudaMemory, MappedMemoryIsTakenAsTheArenaReachesIntoIt) {
+  constexpr std::int64_t mebi = std::int64_t{1} << 20;
+  const std::int64_t before = free_bytes();
+  {
+    Arena mapped(mapped_device_memory(0), 1024 * mebi, false);
+    EXPECT_EQ(free_bytes(), before);
+    const HostTensor values = random_tensor(DType::f32, {50 * mebi / 4}, 1);
+    const Tensor first = mapped.tensor(DType::f32, values.view().extents(), Label::activations);
+    EXPECT_EQ(before - free_bytes(), 64 * mebi);
+    const Tensor second = mapped.tensor(DType::f32, {100 * mebi / 4}, Label::activations);  // over a seam
+    EXPECT_EQ(before - free_bytes(), 192 * mebi);
+    const View part = second.view().rows(0, values.view().size());
+    for (const View& place : {first.view(), part}) {
+      copy_to_device(context.stream, values.view(), place);
+      HostTensor back(DType::f32, values.view().extents());
+      copy_to_host(context.stream, place, back);
+      synchronise(context.stream);
+      EXPECT_EQ(max_difference(back, values), 0);
+    }
+    EXPECT_THROW(mapped.allocate(std::int64_t{1} << 50, Label::activations), RunError);
+  }
+  EXPECT_EQ(free_bytes(), before);
+}
+
 TEST_F(CudaMemory, RefusesWhatTheDeviceLacks) {
   const auto memory = device_memory(0);
   try {

@@ -28,13 +28,16 @@ enum class Label : std::uint8_t {
 inline constexpr int num_labels = 9;
 std::string_view name_of(Label label);
 
-/// Where an arena gets its memory from. `grow` false: the first block is all there is (a GPU).
+/// Where an arena gets its memory from.
 class MemorySource {
  public:
   virtual ~MemorySource() = default;
   virtual DeviceKind device() const = 0;
   /// Returns `bytes` of memory aligned to 256 bytes; throws RunError naming the figures when there is none.
   virtual void* acquire(std::int64_t bytes) = 0;
+  /// Called before more than ever of a block is used: its first `bytes`. A source may give addresses first and their
+  /// memory here; throws as acquire().
+  virtual void commit(void* /*block*/, std::int64_t /*bytes*/) {}
   virtual void release(void* block, std::int64_t bytes) noexcept = 0;
 };
 
@@ -114,7 +117,7 @@ class Arena {
   std::int64_t at_peak(Label label) const { return at_peak_[static_cast<std::size_t>(label)]; }
   /// How far into its first block the arena has ever been used, gaps included: with this capacity, or any larger one, the
   /// same calls get the same offsets.
-  std::int64_t reach() const { return reach_; }
+  std::int64_t reach() const { return blocks_.empty() ? 0 : blocks_.front().reach; }
   /// Starts the peaks anew from what is used now.
   void reset_peaks();
 
@@ -122,7 +125,7 @@ class Arena {
   friend class Buffer;
   struct Block {
     void* data;
-    std::int64_t bytes;
+    std::int64_t bytes, reach;  ///< how far it has ever been used
   };
   using FreePiece = std::map<char*, std::int64_t>::iterator;
 
@@ -130,6 +133,7 @@ class Arena {
   void add_block(std::int64_t bytes);
   FreePiece best_fit(std::int64_t bytes);
   char* take(std::int64_t bytes, Label label);
+  void extend(const char* end);
   void count(std::int64_t bytes, Label label);
   [[noreturn]] void throw_full(std::int64_t bytes, Label label) const;
 
@@ -138,7 +142,7 @@ class Arena {
   std::vector<Block> blocks_;
   std::map<char*, std::int64_t> free_;  ///< start -> bytes, neighbours merged within a block
   std::array<std::int64_t, num_labels> used_{}, peak_{}, at_peak_{};
-  std::int64_t total_used_ = 0, total_peak_ = 0, reach_ = 0;
+  std::int64_t total_used_ = 0, total_peak_ = 0;
 };
 
 }  // namespace moesaic

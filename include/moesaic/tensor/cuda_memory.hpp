@@ -24,6 +24,12 @@ int num_cuda_devices();
 /// Leaves `device` the current one of the calling thread.
 std::unique_ptr<MemorySource> device_memory(int device);
 
+/// Memory of `device` that is taken as an arena reaches into it, and kept: as much as was ever used, in steps of 64 MiB.
+std::unique_ptr<MemorySource> mapped_device_memory(int device);
+
+/// Throws RunError: `bytes` were asked for and the device has not as many, quoting what is free.
+[[noreturn]] void refuse_device_memory(int device, std::int64_t bytes);
+
 /// Copies contiguous memory of one size and type, ordered by `stream`. From or to pageable host memory CUDA may
 /// wait; pinned host memory must stay untouched until the stream has got there.
 void copy_to_device(Stream stream, ConstView host, View device);

@@ -12,6 +12,9 @@ void upload(Stream stream, ConstView host, View device);
 /// host = device, after what the stream holds; returns when the values are there.
 void download(Stream stream, ConstView device, View host);
 
+/// The same, but may return before: the values are there after wait_for(stream).
+void begin_download(Stream stream, ConstView device, View host);
+
 /// to = from, both in the memory of the stream's device, ordered by the stream.
 void copy_within(Stream stream, ConstView from, View to);
 

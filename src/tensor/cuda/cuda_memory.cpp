@@ -13,7 +13,7 @@ class DeviceMemory final : public MemorySource {
     check_cuda(cudaSetDevice(device_), "cudaSetDevice");
     void* block = nullptr;
     const cudaError_t status = cudaMalloc(&block, static_cast<std::size_t>(bytes));
-    if (status == cudaErrorMemoryAllocation) refuse(bytes);
+    if (status == cudaErrorMemoryAllocation) refuse_device_memory(device_, bytes);
     check_cuda(status, "cudaMalloc");
     return block;
   }
@@ -21,16 +21,6 @@ class DeviceMemory final : public MemorySource {
   void release(void* block, std::int64_t) noexcept override { cudaFree(block); }
 
  private:
-  [[noreturn]] void refuse(std::int64_t bytes) const {
-    cudaGetLastError();
-    std::size_t available = 0, total = 0;
-    cudaMemGetInfo(&available, &total);
-    throw RunError(
-        fmt::format("device {} has {} of {} bytes free, {} were asked for (nothing can be trained without "
-                    "them); set run.device_memory lower, or end what else uses the device",
-                    device_, available, total, bytes));
-  }
-
   int device_;
 };
 
@@ -50,6 +40,16 @@ void check_cuda(cudaError_t status, std::string_view what) {
       fmt::format("{} failed: {} ({}) (the device cannot go on); look for the first such error in the "
                   "output of all ranks, and at nvidia-smi on this node",
                   what, cudaGetErrorString(status), cudaGetErrorName(status)));
+}
+
+void refuse_device_memory(int device, std::int64_t bytes) {
+  cudaGetLastError();
+  std::size_t available = 0, total = 0;
+  cudaMemGetInfo(&available, &total);
+  throw RunError(
+      fmt::format("device {} has {} of {} bytes free, {} were asked for (nothing can be trained without "
+                  "them); set run.device_memory lower, or end what else uses the device",
+                  device, available, total, bytes));
 }
 
 int num_cuda_devices() {
