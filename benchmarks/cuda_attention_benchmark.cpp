@@ -1,4 +1,5 @@
-// Rates of attention on a GPU, at the shapes of published models. FLOPs of causal attention count visible pairs alone.
+// Rates of attention on a GPU, at the shapes of published models. FLOPs count visible pairs
+// alone; documents are of one length, of which that of a sequence is a multiple.
 #include "cuda_device.hpp"
 #include "moesaic/kernels/attention.hpp"
 
@@ -10,22 +11,32 @@ namespace {
 struct Operands {
   Operands(CudaDevice& device, const benchmark::State& state)
       : batch(state.range(0)), length(state.range(1)), heads(state.range(2)), key_heads(state.range(3)),
-        width(state.range(4)), value_width(state.range(5)), window(state.range(6)),
+        width(state.range(4)), value_width(state.range(5)), window(state.range(6)), document(state.range(7)),
         q(device.random({batch, length, heads, width})), k(device.random({batch, length, key_heads, width})),
         v(device.random({batch, length, key_heads, value_width})),
         out(device.random({batch, length, heads, value_width})),
-        log_sum_exp(device.tensor(DType::f32, {batch, heads, length})) {}
+        log_sum_exp(device.tensor(DType::f32, {batch, heads, length})) {
+    if (document == 0) return;
+    std::vector<std::int32_t> numbers(static_cast<std::size_t>(batch * length));
+    for (std::size_t i = 0; i < numbers.size(); ++i)
+      numbers[i] = static_cast<std::int32_t>(static_cast<std::int64_t>(i) / document);
+    documents = device.integers(numbers);
+  }
 
   double scale() const { return 1 / std::sqrt(static_cast<double>(width)); }
-  AttentionMask mask() const { return {.window = window}; }
+  AttentionMask mask() const {
+    AttentionMask result{.window = window};
+    if (document > 0) result.query_documents = result.key_documents = documents.view().reshape({batch, length});
+    return result;
+  }
   double forward_flops() const {
-    const auto s = static_cast<double>(length), w = static_cast<double>(window);
-    const double pairs = window == 0 ? s * s / 2 : s * w - w * w / 2;
+    const auto s = static_cast<double>(length), w = static_cast<double>(window), d = static_cast<double>(document);
+    const double pairs = document > 0 ? s * d / 2 : window == 0 ? s * s / 2 : s * w - w * w / 2;
     return 2.0 * static_cast<double>(batch * heads * (width + value_width)) * pairs;
   }
 
-  std::int64_t batch, length, heads, key_heads, width, value_width, window;
-  Tensor q, k, v, out, log_sum_exp;
+  std::int64_t batch, length, heads, key_heads, width, value_width, window, document;
+  Tensor q, k, v, out, log_sum_exp, documents;
 };
 
 void forward(benchmark::State& state) {
@@ -54,11 +65,12 @@ void backward(benchmark::State& state, bool deterministic) {
 }
 
 void shapes(benchmark::internal::Benchmark* benchmark) {
-  benchmark->ArgNames({"batch", "length", "heads", "key_heads", "width", "value_width", "window"});
+  benchmark->ArgNames({"batch", "length", "heads", "key_heads", "width", "value_width", "window", "document"});
   benchmark->UseManualTime()->Iterations(1);
-  benchmark->Args({4, 4096, 32, 4, 128, 128, 0})->Args({1, 32768, 32, 4, 128, 128, 0});  // Qwen3
-  benchmark->Args({2, 4096, 64, 8, 64, 64, 0})->Args({2, 4096, 64, 8, 64, 64, 128});     // GPT-OSS
-  benchmark->Args({1, 4096, 128, 128, 192, 128, 0});                                     // DeepSeek-V3
+  benchmark->Args({4, 4096, 32, 4, 128, 128, 0, 0})->Args({1, 32768, 32, 4, 128, 128, 0, 0});  // Qwen3
+  benchmark->Args({4, 4096, 32, 4, 128, 128, 0, 1024});                                        // packed documents
+  benchmark->Args({2, 4096, 64, 8, 64, 64, 0, 0})->Args({2, 4096, 64, 8, 64, 64, 128, 0});     // GPT-OSS
+  benchmark->Args({1, 4096, 128, 128, 192, 128, 0, 0});                                        // DeepSeek-V3
 }
 
 BENCHMARK(forward)->Apply(shapes);

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "moesaic/kernels/attention_workspace.hpp"
+#include "moesaic/kernels/expert_scratch.hpp"
 
 namespace moesaic {
 namespace {
@@ -19,17 +20,29 @@ template <std::size_t... member> Operators nothing_for_all(std::index_sequence<m
   return {((void)member, Nothing())...};
 }
 
-void attention_backward_scratch(const OperatorContext& on, const ConstView& q, const ConstView& k, const ConstView& v) {
-  const AttentionSizes sizes{q.extent(0), q.extent(1), k.extent(1), q.extent(2), k.extent(2), q.extent(3), v.extent(3)};
+void attention_backward_scratch(const OperatorContext& on, const AttentionSizes& sizes) {
   on.arena->allocate(attention_backward_workspace(sizes, on.deterministic), Label::workspace);
+}
+
+/// The scratch memory of experts.hpp's operators on a device.
+template <DeviceKind device> void add_experts(Operators& table) {
+  table.expert_up = [](const OperatorContext& on, const SwigluOptions&, ConstView in, ConstView, ConstView weights,
+                       ConstView, ConstView, View gate_up,
+                       View) { expert_up_scratch(on, experts_fuse(device, in, weights), in, gate_up); };
+  table.expert_down_backward = [](const OperatorContext& on, const SwigluOptions&, const SlotRouting&,
+                                  ConstView output_gradient, ConstView down, ConstView, View gate_up, View, View) {
+    expert_down_backward_scratch(on, experts_fuse(device, output_gradient, down), output_gradient, gate_up);
+  };
 }
 
 Operators make_table(DeviceKind device) {
   constexpr std::size_t num_operators = sizeof(Operators) / sizeof(void (*)());
   Operators table = nothing_for_all(std::make_index_sequence<num_operators>());
+  device == DeviceKind::cuda ? add_experts<DeviceKind::cuda>(table) : add_experts<DeviceKind::cpu>(table);
   if (device == DeviceKind::cuda)
-    table.attention_backward = [](const OperatorContext& on, const AttentionMask&, double, ConstView q, ConstView k,
-                                  ConstView v, auto...) { attention_backward_scratch(on, q, k, v); };
+    table.attention_backward = [](const OperatorContext& on, const AttentionMask& mask, double, ConstView q,
+                                  ConstView k, ConstView v,
+                                  auto...) { attention_backward_scratch(on, attention_sizes(mask, q, k, v)); };
   return table;
 }
 

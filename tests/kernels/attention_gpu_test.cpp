@@ -17,12 +17,14 @@ struct Mask {
   bool causal = true;
   std::optional<std::int64_t> offset = std::nullopt;
   std::int64_t window = 0;
-  std::int64_t document = 0;  ///< 0: none; else every so many positions a new one begins
+  std::int64_t document = 0;   ///< 0: none; else every so many positions a new one begins
+  std::int64_t recurs = 1000;  ///< after so many documents the first goes on
 };
 
-HostTensor documents(std::int64_t batch, std::int64_t length, std::int64_t document) {
+HostTensor documents(std::int64_t batch, std::int64_t length, const Mask& m) {
   HostTensor numbers(DType::i32, {batch, length});
-  for (std::int64_t i = 0; i < batch * length; ++i) set_element(numbers, i, static_cast<double>(i % length / document));
+  for (std::int64_t i = 0; i < batch * length; ++i)
+    set_element(numbers, i, static_cast<double>(i % length / m.document % m.recurs));
   return numbers;
 }
 
@@ -76,8 +78,8 @@ class AttentionGpu : public GpuTest {
     AttentionMask mask = host;
     Tensor query_documents, key_documents;
     if (m.document > 0) {
-      mask.query_documents = query_documents = to_device(documents(batch, queries, m.document));
-      mask.key_documents = key_documents = to_device(documents(batch, keys, m.document));
+      mask.query_documents = query_documents = to_device(documents(batch, queries, m));
+      mask.key_documents = key_documents = to_device(documents(batch, keys, m));
     }
     const Tensor dq = to_device(q), dk = to_device(k), dv = to_device(v), dout = to_device(out_gradient);
     const Tensor out = poisoned(q.view().dtype(), out_gradient.view().extents());
@@ -95,8 +97,8 @@ class AttentionGpu : public GpuTest {
     AttentionMask mask = mask_of(m);
     HostTensor query_documents(DType::i32, {1, 1}), key_documents(DType::i32, {1, 1});
     if (m.document > 0) {
-      query_documents = documents(batch, queries, m.document);
-      key_documents = documents(batch, k.view().extent(1), m.document);
+      query_documents = documents(batch, queries, m);
+      key_documents = documents(batch, k.view().extent(1), m);
       mask.query_documents = query_documents;
       mask.key_documents = key_documents;
     }
@@ -145,6 +147,58 @@ TEST_F(AttentionGpu, Windows) {
   }
 }
 
+/// All positions are of one document: cuDNN has no such mask, so that flash attention runs whatever the window.
+Mask by_flash(Mask m) {
+  m.document = 1 << 20;
+  return m;
+}
+
+TEST_F(AttentionGpu, WindowsByFlash) {
+  for (const std::int64_t window : {0, 2, 7, 64, 128, 129, 500}) {
+    check(DType::bf16, {2, 323, 323, 8, 1, 64, 64}, by_flash({.window = window}));
+    check(DType::bf16, {1, 301, 301, 2, 2, 128, 128}, by_flash({.window = window}));
+  }
+  check(DType::bf16, {1, 300, 300, 2, 2, 192, 128}, by_flash({.window = 100}));
+  check(DType::bf16, {1, 64, 191, 16, 2, 64, 64}, by_flash({.offset = 127, .window = 128}));    // a block of a halo
+  check(DType::bf16, {3, 1, 300, 4, 2, 64, 64}, by_flash({.window = 128}));                     // the next token
+  check(DType::bf16, {1, 300, 300, 2, 1, 64, 64}, by_flash({.offset = -40, .window = 128}));    // the first see nothing
+  check(DType::bf16, {1, 300, 300, 2, 1, 128, 128}, by_flash({.offset = 250, .window = 128}));  // nor do the last
+  check(DType::bf16, {1, 300, 300, 2, 1, 64, 64}, by_flash({.causal = false, .window = 33}));   // all later keys too
+  check(DType::bf16, {1, 300, 300, 2, 1, 64, 64}, by_flash({.offset = 1000, .window = 33}));    // nothing at all
+  check(DType::bf16, {2, 131, 300, 4, 2, 128, 128}, by_flash({.causal = false}));
+}
+
+TEST_F(AttentionGpu, WindowsOfLongSequences) {
+  for (const bool deterministic : {true, false}) {
+    context.deterministic = deterministic;
+    const AttentionSizes sizes{1, 531, 531, 8, 2, 64, 64, 128};
+    ASSERT_TRUE(prefer_flash_backward(sizes, deterministic));
+    arena->reset_peaks();
+    check(DType::bf16, {1, 531, 531, 8, 2, 64, 64}, {.window = 128});
+    // What cuDNN's forward takes is less than this.
+    EXPECT_LE(arena->peak(Label::workspace), attention_backward_workspace(sizes, deterministic) + (1 << 16));
+    check(DType::bf16, {1, 519, 519, 2, 2, 128, 128}, {.window = 129});
+  }
+}
+
+TEST_F(AttentionGpu, WindowOfOneKeyCopiesValues) {
+  // out = v, so that dV = dO and the other gradients are zero but for rounding.
+  const Tensor x = to_device(random_tensor(DType::bf16, {1, 300, 2, 64}, 1));  // queries and keys
+  const HostTensor values = random_tensor(DType::bf16, {1, 300, 2, 64}, 2),
+                   dout = random_tensor(DType::bf16, {1, 300, 2, 64}, 3);
+  const Tensor out = poisoned(DType::bf16, {1, 300, 2, 64}), lse = poisoned(DType::f32, {1, 2, 300});
+  const Tensor dq = poisoned(DType::bf16, {1, 300, 2, 64}), dk = poisoned(DType::bf16, {1, 300, 2, 64}),
+               dv = poisoned(DType::bf16, {1, 300, 2, 64});
+  const AttentionMask mask{.window = 1};
+  cuda::attention_forward(context, mask, 0.125, x, x, to_device(values), out, lse);
+  cuda::attention_backward(context, mask, 0.125, x, x, to_device(values), out, lse, to_device(dout), dq, dk, dv);
+  EXPECT_EQ(max_difference(to_host(out), values), 0);
+  EXPECT_LT(relative_error(to_host(dv), dout), 1e-5);
+  const HostTensor zero(DType::f32, {1, 300, 2, 64});
+  EXPECT_LT(max_difference(to_host(dq), zero), 1e-4);
+  EXPECT_LT(max_difference(to_host(dk), zero), 1e-4);
+}
+
 TEST_F(AttentionGpu, BlocksOfARing) {
   for (const DType type : {DType::bf16, DType::f32}) {
     check(type, {2, 128, 128, 4, 2, 128, 128}, {.causal = false});
@@ -162,6 +216,12 @@ TEST_F(AttentionGpu, Documents) {
   for (const DType type : {DType::bf16, DType::f32}) {
     check(type, {2, 192, 192, 4, 2, 64, 64}, {.document = 50});
     check(type, {1, 150, 150, 2, 1, 128, 128}, {.window = 20, .document = 64});
+    check(type, {1, 70, 70, 2, 1, 32, 32}, {.document = 16});
+    check(type, {2, 500, 500, 8, 2, 64, 64}, {.document = 150});
+    check(type, {1, 500, 500, 2, 2, 128, 128}, {.document = 37, .recurs = 3});
+    check(type, {1, 300, 300, 2, 2, 192, 128}, {.document = 100});
+    check(type, {1, 131, 300, 2, 1, 64, 64}, {.causal = false, .document = 100});
+    check(type, {1, 300, 131, 2, 1, 128, 128}, {.offset = 5, .document = 64});
   }
 }
 

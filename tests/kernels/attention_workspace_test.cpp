@@ -31,6 +31,29 @@ TEST(AttentionWorkspace, PartsOfTheBatchThenOfTheHeads) {
   EXPECT_EQ(part({1, 32768, 32768, 32, 4, 128, 128}), std::pair(1L, 1L));  // above the bound: there is no less
 }
 
+TEST(AttentionWorkspace, WindowsAndDocumentsTakeTwoValuesAQuery) {
+  // GPT-OSS: 2 sequences x 64 heads x 4096 queries x 8 bytes.
+  AttentionSizes sizes{2, 4096, 4096, 64, 8, 64, 64, 128};
+  EXPECT_EQ(attention_backward_workspace(sizes, true), 4 * mib);
+  EXPECT_EQ(attention_backward_workspace(sizes, false), 4 * mib);
+  // The ranges of documents of 64 tiles of queries and 64 of keys, 8 bytes each.
+  sizes.window = 0;
+  sizes.documents = true;
+  EXPECT_EQ(attention_backward_workspace(sizes, true), 4 * mib + 2 * 128 * 8);
+}
+
+TEST(AttentionWorkspace, OwnKernelsRunInNarrowWindows) {
+  const auto preferred = [](std::int64_t keys, std::int64_t window, bool deterministic) {
+    return prefer_flash_backward({2, keys, keys, 64, 8, 64, 64, window}, deterministic);
+  };
+  EXPECT_TRUE(preferred(4096, 128, true) && preferred(4096, 128, false));
+  EXPECT_TRUE(preferred(4096, 1024, true));
+  EXPECT_FALSE(preferred(4096, 1025, true));   // cuDNN is as fast over all earlier keys
+  EXPECT_FALSE(preferred(4096, 1024, false));  // and faster in any order
+  EXPECT_FALSE(preferred(4096, 0, true) || preferred(400, 128, true));
+  EXPECT_FALSE(prefer_flash_backward({2, 4096, 4096, 64, 8, 96, 96, 128}, true));
+}
+
 TEST(AttentionWorkspace, NothingToDo) {
   EXPECT_EQ(attention_backward_workspace({0, 4096, 4096, 32, 4, 128, 128}, true), 0);
 }

@@ -37,5 +37,20 @@ TEST(SilentOperators, TakeAttentionsWorkspaceAndGiveItBack) {
   }
 }
 
+TEST(SilentOperators, TakeTheWorkspaceOfTheMask) {
+  Arena arena(host_memory(), std::int64_t{1} << 33);
+  const HostTensor q(DType::bf16, {1, 64, 4, 64}), k(DType::bf16, {1, 64, 1, 64});
+  HostTensor gradient(DType::bf16, {1, 64, 4, 64});
+  const HostTensor documents(DType::i32, {1, 64});
+  const auto taken = [&](const AttentionMask& mask) {
+    arena.reset_peaks();
+    silent_operators(DeviceKind::cuda)
+        .attention_backward({host_stream, &arena, true}, mask, 1, q, k, k, q, q, q, gradient, gradient, gradient);
+    return arena.peak(Label::workspace);
+  };
+  EXPECT_EQ(taken({.window = 16}), 64 * 4 * 8);
+  EXPECT_EQ(taken({.query_documents = documents, .key_documents = documents}), 64 * 4 * 8 + 256);  // 2 ranges, padded
+}
+
 }  // namespace
 }  // namespace moesaic

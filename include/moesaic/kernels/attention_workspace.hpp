@@ -1,5 +1,7 @@
 #pragma once
-/// How much scratch memory attention through cuDNN takes on a GPU, known before there is one.
+/// Which kernels attention runs on a GPU and how much scratch memory they take, known before there is one.
+
+#include "moesaic/kernels/attention.hpp"
 
 #include <cstdint>
 
@@ -8,7 +10,20 @@ namespace moesaic {
 /// Extents of one attention, as in attention.hpp.
 struct AttentionSizes {
   std::int64_t batch, queries, keys, heads, key_heads, width, value_width;
+  std::int64_t window = 0;
+  bool documents = false;
 };
+
+inline AttentionSizes attention_sizes(const AttentionMask& mask, const ConstView& q, const ConstView& k,
+                                      const ConstView& v) {
+  return {q.extent(0), q.extent(1), k.extent(1),
+          q.extent(2), k.extent(2), q.extent(3),
+          v.extent(3), mask.window, !mask.query_documents.absent()};
+}
+
+/// Whether the backward runs kernels of our own (flash attention, deterministic, on visible pairs alone) where cuDNN has
+/// some too: in windows, where ours are faster. cuDNN's deterministic ones visit all earlier keys whatever the window.
+bool prefer_flash_backward(const AttentionSizes& sizes, bool deterministic);
 
 /// What one run of the deterministic backward takes: so many sequences, so many key heads with their query heads.
 struct AttentionPart {

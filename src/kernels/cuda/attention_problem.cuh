@@ -18,7 +18,8 @@ struct AttentionProblem {
         key_heads(static_cast<int>(k.extent(2))), width(static_cast<int>(q.extent(3))),
         value_width(static_cast<int>(v.extent(3))), scale(static_cast<float>(factor)), causal(mask.causal),
         diagonal(static_cast<int>(mask.offset.value_or(k.extent(1) - q.extent(1)))),
-        window(mask.window > 0 && mask.window < INT_MAX / 4 ? static_cast<int>(mask.window) : INT_MAX / 4) {
+        window(mask.window > 0 && mask.window < INT_MAX / 4 ? static_cast<int>(mask.window) : INT_MAX / 4),
+        group(key_heads == 0 ? 0 : heads / key_heads) {
     MOESAIC_EXPECT(k.extent(0) == batch && v.extent(0) == batch && v.extent(1) == keys && v.extent(2) == key_heads);
     MOESAIC_EXPECT(k.extent(3) == width && (key_heads == 0 ? heads == 0 : heads % key_heads == 0));
     if (mask.query_documents.absent()) return;
@@ -45,6 +46,7 @@ struct AttentionProblem {
   float scale;
   bool causal;
   int diagonal, window;
+  int group;  ///< query heads a key head
   const std::int32_t* query_documents = nullptr;
   const std::int32_t* key_documents = nullptr;
   std::int64_t query_documents_stride = 0, key_documents_stride = 0;

@@ -33,10 +33,8 @@ bool can_be_cudnns(std::initializer_list<ConstView> tensors) {
 }
 
 /// Sequences and key heads (with their queries) of one run of the backward.
-AttentionPart part_of(const ConstView& q, const ConstView& k, const ConstView& v, bool deterministic) {
-  if (!deterministic) return {q.extent(0), k.extent(2)};
-  return deterministic_attention_part(
-      {q.extent(0), q.extent(1), k.extent(1), q.extent(2), k.extent(2), q.extent(3), v.extent(3)});
+AttentionPart part_of(const AttentionSizes& sizes, bool deterministic) {
+  return deterministic ? deterministic_attention_part(sizes) : AttentionPart{sizes.batch, sizes.key_heads};
 }
 
 /// The operands of the backward cut to sequences from `sequence` and key heads from `key_head` on.
@@ -75,7 +73,7 @@ bool cudnn_attention_backward(const OperatorContext& context, const AttentionMas
                                scale,
                                context.deterministic,
                                {q, k, v, out, log_sum_exp, out_gradient, q_gradient, k_gradient, v_gradient}};
-  const AttentionPart part = part_of(q, k, v, context.deterministic);
+  const AttentionPart part = part_of(attention_sizes(mask, q, k, v), context.deterministic);
   CudnnPlan* plan = find_cudnn_plan(context, cut(whole, part, 0, 0));
   if (plan == nullptr) return false;
   for (std::int64_t sequence = 0; sequence < q.extent(0); sequence += part.sequences)
