@@ -118,6 +118,14 @@ TEST_F(GroupedGemmGpu, LongSumsAndManyTiles) {
   }
 }
 
+/// More rows of tiles than are walked over together, in even and odd numbers.
+TEST_F(GroupedGemmGpu, TallMatrices) {
+  for (const DType output : {DType::bf16, DType::f32}) {
+    check({{70, 3}, 2432, 448, DType::bf16, output});
+    check({{2432, 1, 2100}, 192, 64, DType::bf16, output, 9});
+  }
+}
+
 TEST_F(GroupedGemmGpu, NoRowsAtAll) {
   for (const auto& [inputs, output] : types) {
     check({{0, 0}, 64, 64, inputs, output});
@@ -140,6 +148,46 @@ TEST_F(GroupedGemmGpu, RowsMayBeStrided) {
     EXPECT_LT(relative_error(result.view().slice(1, 8, 136), expected), tolerance_of(type));
     EXPECT_TRUE(std::isnan(element(result, 7)) && std::isnan(element(result, 136)))
         << "beside the window nothing is written";
+  }
+}
+
+TEST_F(GroupedGemmGpu, GradientsMayBeStrided) {
+  for (const DType type : {DType::bf16, DType::f32}) {
+    for (const double beta : {0.0, 1.0}) {
+      const Product p{{70, 0, 61}, 136, 192, DType::bf16, type};
+      const HostTensor out = random_rows(p, p.n, 1), in = random_rows(p, p.k, 2), offsets = offsets_of(p);
+      HostTensor expected(DType::f64, {3, 136, 192});
+      reference::grouped_gemm_weight_gradient(on_host, converted(out, DType::f64), converted(in, DType::f64), offsets,
+                                              0, expected);
+      const Tensor gradient = poisoned(type, {3, 137, 256});
+      const View window = gradient.view().slice(1, 0, 136).slice(2, 64, 256);
+      cuda::grouped_gemm_weight_gradient(context, to_device(out), to_device(in), to_device(offsets), 0, window);
+      if (beta == 1) {  // the same again
+        cuda::grouped_gemm_weight_gradient(context, to_device(out), to_device(in), to_device(offsets), 1, window);
+        for (std::int64_t i = 0; i < expected.view().size(); ++i) set_element(expected, i, 2 * element(expected, i));
+      }
+      const HostTensor result = to_host(gradient);
+      EXPECT_LT(relative_error(result.view().slice(1, 0, 136).slice(2, 64, 256), expected), tolerance_of(type));
+      for (std::int64_t row = 0; row < 3 * 137; ++row) {
+        const std::int64_t width = row % 137 == 136 ? 256 : 64;
+        for (std::int64_t i = 0; i < width; ++i)
+          ASSERT_TRUE(std::isnan(element(result, row * 256 + i))) << "row " << row << " was written outside the window";
+      }
+    }
+  }
+}
+
+TEST_F(GroupedGemmGpu, ExpertsWithoutRowsKeepTheirGradients) {
+  for (const auto& [inputs, output] : types) {
+    const Product p{{0, 65, 0}, 128, 192, inputs, output};
+    const HostTensor before = random_tensor(output, {3, 128, 192}, 3);
+    const Tensor gradient = to_device(before);
+    cuda::grouped_gemm_weight_gradient(context, to_device(random_rows(p, p.n, 1)), to_device(random_rows(p, p.k, 2)),
+                                       to_device(offsets_of(p)), 1, gradient);
+    const HostTensor after = to_host(gradient);
+    for (const std::int64_t e : {0, 2})
+      EXPECT_EQ(max_difference(after.view().rows(e, e + 1), before.view().rows(e, e + 1)), 0);
+    EXPECT_GT(max_difference(after.view().rows(1, 2), before.view().rows(1, 2)), 0);
   }
 }
 

@@ -13,6 +13,9 @@ GroupedGemmWeightGradient plain_grouped_gemm_weight_gradient;
 GroupedGemm hopper_grouped_gemm;
 GroupedGemmWeightGradient hopper_grouped_gemm_weight_gradient;
 
+/// The gradient in f32.
+GroupedGemmWeightGradient hopper_gradient_sums;
+
 /// True when the bulk copy engine can address all operands and the result: matrices whose widths are multiples of 64
 /// elements and whose rows start at multiples of 16 bytes; and the kernel's table of tiles has room for the experts.
 bool hopper_grouped_gemm_fits(std::initializer_list<ConstView> operands, std::int64_t experts);

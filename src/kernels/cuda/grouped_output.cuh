@@ -24,14 +24,6 @@ union OutputParts {
   OutputPart<float> wide;
 };
 
-template <class Out> __device__ OutputPart<Out>& part_of(OutputParts& parts) {
-  if constexpr (sizeof(Out) == sizeof(bf16)) {
-    return parts.narrow;
-  } else {
-    return parts.wide;
-  }
-}
-
 /// An output matrix of one expert: rows from `data` on, `stride` elements apart.
 template <class Out> struct Output {
   Out* data;
@@ -83,7 +75,6 @@ __device__ void store_rows(const float (&sums)[tile_n / 2], const Output<Out>& o
   }
 }
 
-__device__ inline float2 load_pair(const float* from) { return *reinterpret_cast<const float2*>(from); }
 __device__ inline float2 load_pair(const bf16* from) {
   float values[2];
   load(from, values);

@@ -32,8 +32,8 @@ struct Stage {
   unsigned char b[2][half_bytes<tile_n>];
 };
 
-/// Position in the ring of stages.
-struct Ring {
+/// Position in a ring of stages.
+template <int stages> struct RingOf {
   int stage = 0;
   std::uint32_t parity = 0;
   __device__ void advance(int steps = 1) {
@@ -42,6 +42,7 @@ struct Ring {
     stage %= stages;
   }
 };
+using Ring = RingOf<stages>;
 
 /// Where half `half` of an operand's part of step `step` lies.
 template <Major major, int outer_extent>
@@ -50,17 +51,19 @@ __device__ Place place_of(int outer, int first_summed, int matrix, int step, int
   return {first_summed + step * tile_k + half * (tile_k / 2), outer / piece, matrix};
 }
 
-/// Fetches one operand's part: whole, or this block's half for both blocks.
-template <Major major, int outer_extent, class Halves>
+/// Fetches one operand's part: whole, or this block's half for both blocks. `policy`: a CachePolicy, or none.
+template <Major major, int outer_extent, class Halves, class... Policy>
 __device__ void fetch(const CUtensorMap& map, bool shared, int rank, int outer, int first_summed, int matrix, int step,
-                      Halves& halves, Barrier& full) {
+                      Halves& halves, Barrier& full, Policy... policy) {
   if (shared) {
-    copy_box_to_both(map, place_of<major, outer_extent>(outer, first_summed, matrix, step, rank), halves[rank], full);
+    copy_box_to_both(map, place_of<major, outer_extent>(outer, first_summed, matrix, step, rank), halves[rank], full,
+                     policy...);
     return;
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half)
-    copy_box(map, place_of<major, outer_extent>(outer, first_summed, matrix, step, half), halves[half], full);
+    copy_box(map, place_of<major, outer_extent>(outer, first_summed, matrix, step, half), halves[half], full,
+             policy...);
 }
 
 /// The sums of a tile: two blocks of 64 rows.

@@ -37,7 +37,9 @@ struct Pairs {
   __device__ int count() const { return upright() + tile_rows % 2 * ((tile_columns + 1) / 2); }
 };
 
-/// The pairs of tiles of all experts, numbered through in expert order.
+/// The pairs of tiles of all experts, numbered through in expert order; within an output matrix from bands of 8 pairs'
+/// rows to the next, within a band from column to column. So the pairs under way at one time form a block that is about as
+/// high as wide, and need few rows and columns of the operands together.
 template <int tile_m, int tile_n> class TileTable {
  public:
   /// Bytes of shared memory that a table takes.
@@ -78,9 +80,13 @@ template <int tile_m, int tile_n> class TileTable {
     while (first_pair_[expert + 1] <= pair) ++expert;
     const Rows rows{first_row_[expert], first_row_[expert + 1]};
     const Pairs all = pairs(rows);
-    const int number = pair - first_pair_[expert], pair_rows = all.tile_rows / 2;
-    if (number < all.upright())
-      return {expert, (number % pair_rows * 2 + rank) * tile_m, number / pair_rows * tile_n, rows, true};
+    const int number = pair - first_pair_[expert];
+    if (number < all.upright()) {
+      constexpr int band = 8;
+      const int first = number / (band * all.tile_columns) * band, in_band = number - first * all.tile_columns;
+      const int height = min(band, all.tile_rows / 2 - first);
+      return {expert, ((first + in_band % height) * 2 + rank) * tile_m, in_band / height * tile_n, rows, true};
+    }
     return {expert, (all.tile_rows - 1) * tile_m, ((number - all.upright()) * 2 + rank) * tile_n, rows, false};
   }
 

@@ -81,10 +81,63 @@ __device__ inline void copy_box_to_both(const CUtensorMap& map, Place from, void
       : "memory");
 }
 
+/// How long L2 is to keep the lines of an access.
+using CachePolicy = std::uint64_t;
+__device__ inline CachePolicy evict_first() {
+  CachePolicy policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ inline CachePolicy evict_last() {
+  CachePolicy policy;
+  asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+/// Both with a policy.
+__device__ inline void copy_box(const CUtensorMap& map, Place from, void* to, Barrier& barrier, CachePolicy policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], "
+      "[%1, {%2, %3, %4, %5}], [%6], %7;" ::"r"(shared_address(to)),
+      "l"(&map), "r"(0), "r"(from.row), "r"(from.piece), "r"(from.matrix), "r"(shared_address(&barrier)), "l"(policy)
+      : "memory");
+}
+__device__ inline void copy_box_to_both(const CUtensorMap& map, Place from, void* to, Barrier& barrier,
+                                        CachePolicy policy) {
+  constexpr std::uint16_t both = 3;
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster.L2::cache_hint "
+      "[%0], [%1, {%2, %3, %4, %5}], [%6], %7, %8;" ::"r"(shared_address(to)),
+      "l"(&map), "r"(0), "r"(from.row), "r"(from.piece), "r"(from.matrix), "r"(shared_address(&barrier)), "h"(both),
+      "l"(policy)
+      : "memory");
+}
+
+/// Stores a box from shared memory; what lies outside of the tensor is left out.
+__device__ inline void send_box(const CUtensorMap& map, Place to, const void* from, CachePolicy policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group.L2::cache_hint [%0, {%1, %2, %3, %4}], [%5], %6;\n"
+      "cp.async.bulk.commit_group;" ::"l"(&map),
+      "r"(0), "r"(to.row), "r"(to.piece), "r"(to.matrix), "r"(shared_address(from)), "l"(policy)
+      : "memory");
+}
+/// Waits until the shared memory of all boxes that this thread sent, but for the last `pending`, has been read.
+template <int pending> __device__ inline void wait_for_sends() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(pending) : "memory");
+}
+
 /// Copies 16 bytes to shared memory; copies committed together are waited for together, by the thread that started
 /// them.
 __device__ inline void copy_vector(const uint4* from, uint4* to) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
+}
+/// The same to an address in shared memory.
+__device__ inline void copy_vector(const void* from, std::uint32_t to) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+/// Arrives at the barrier once this thread's copies so far have landed; the barrier counts it as any arrival.
+__device__ inline void arrive_when_copied(Barrier& barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(&barrier)) : "memory");
 }
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /// Waits until at most `pending` committed groups are under way.
