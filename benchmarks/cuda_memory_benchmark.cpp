@@ -3,6 +3,11 @@
 #include "moesaic/kernels/operators.hpp"
 
 namespace moesaic {
+
+namespace cuda {
+RmsNormBackward plain_rms_norm_backward;  // behind rms_norm_backward
+}
+
 namespace {
 
 constexpr std::int64_t tokens = 16384, top_k = 8;
@@ -118,7 +123,19 @@ void router_forward(benchmark::State& state) {
   if (device == nullptr) return;
   const Router x(*device, state);
   measure(state, *device, 2 * bytes(x.logits), [&](const OperatorContext& on) {
-    cuda::router_forward(on, {.top_k = top_k}, x.logits, {}, x.probabilities, x.routed.indices, x.routed.weights);
+    cuda::router_forward(on, {.top_k = top_k}, x.logits, {}, x.probabilities, x.routed.indices, x.routed.weights, {},
+                         {});
+  });
+}
+
+/// The same with its statistics in the same pass.
+void router_forward_statistics(benchmark::State& state) {
+  CudaDevice* device = cuda_device(state);
+  if (device == nullptr) return;
+  const Router x(*device, state);
+  measure(state, *device, 2 * bytes(x.logits), [&](const OperatorContext& on) {
+    cuda::router_forward(on, {.top_k = top_k}, x.logits, {}, x.probabilities, x.routed.indices, x.routed.weights,
+                         x.counts, x.sums);
   });
 }
 
@@ -171,6 +188,79 @@ void combine_rows(benchmark::State& state) {
   const TokenRows x(*device, state);
   measure(state, *device, bytes(x.of_tokens) + bytes(x.of_slots), [&](const OperatorContext& on) {
     cuda::combine_rows(on, x.of_slots, x.routed.token_slot, x.routed.weights, x.of_tokens);
+  });
+}
+
+/// Rows of the residual stream: their norms, forward and backward.
+struct Norm {
+  Norm(CudaDevice& device, Extents extents)
+      : x(device.random(extents)), delta(device.random(extents)), y(device.random(extents)),
+        weight(device.random({extents[extents.rank() - 1]})),
+        inverse_rms(random(device, DType::f32, {extents.size() / extents[extents.rank() - 1]})),
+        weight_gradient(device.tensor(DType::f32, weight.view().extents())) {}
+
+  Tensor x, delta, y, weight, inverse_rms, weight_gradient;
+};
+
+/// fused: sum and norm in one pass; the bytes are those of that.
+void rms_norm_residual(benchmark::State& state, bool fused) {
+  CudaDevice* device = cuda_device(state);
+  if (device == nullptr) return;
+  const Norm n(*device, {tokens, state.range(0)});
+  measure(state, *device, 4 * bytes(n.x), [&](const OperatorContext& on) {
+    if (fused) return cuda::rms_norm_residual_forward(on, n.x, n.weight, 1e-6, n.delta, n.y, n.inverse_rms);
+    cuda::accumulate(on, n.x, n.delta);
+    cuda::rms_norm_forward(on, n.delta, n.weight, 1e-6, n.y, n.inverse_rms);
+  });
+}
+
+/// Adds to x's gradient.
+void rms_norm_backward(benchmark::State& state, RmsNormBackward* backward) {
+  CudaDevice* device = cuda_device(state);
+  if (device == nullptr) return;
+  const Norm n(*device, {tokens, state.range(0)});
+  measure(state, *device, 4 * bytes(n.x), [&](const OperatorContext& on) {
+    backward(on, n.x, n.weight, n.inverse_rms, n.delta, 1, n.y, n.weight_gradient);
+  });
+}
+
+/// Heads of 128 within the rows of a projection to queries, keys and values.
+struct Heads {
+  Heads(CudaDevice& device, std::int64_t heads)
+      : norm(device, {tokens, heads * 128}), rows(device.random({tokens, (heads + 8) * 128})),
+        x(rows.view().slice(1, 0, heads * 128).split_last(heads, 128)), y(norm.x.view().split_last(heads, 128)),
+        weight(device.random({128})), inverse_rms(random(device, DType::f32, {tokens, heads})),
+        weight_gradient(device.tensor(DType::f32, {128})), table(random(device, DType::f32, {4096, 64})),
+        positions(sequence(device, tokens, 4096)) {}
+
+  Norm norm;
+  Tensor rows;
+  View x, y;
+  Tensor weight, inverse_rms, weight_gradient, table, positions;
+};
+
+void head_norm_rotary_forward(benchmark::State& state, bool fused) {
+  CudaDevice* device = cuda_device(state);
+  if (device == nullptr) return;
+  const Heads h(*device, state.range(0));
+  measure(state, *device, 2 * static_cast<double>(h.y.bytes()), [&](const OperatorContext& on) {
+    if (fused)
+      return cuda::head_norm_rotary_forward(on, h.x, h.weight, 1e-6, h.table, h.table, h.positions, h.y, h.inverse_rms);
+    cuda::rms_norm_forward(on, h.x, h.weight, 1e-6, h.y, h.inverse_rms);
+    cuda::rotary(on, h.y, h.table, h.table, h.positions, RotaryPairs::halves, RotaryDirection::forward);
+  });
+}
+
+void head_norm_rotary_backward(benchmark::State& state, bool fused) {
+  CudaDevice* device = cuda_device(state);
+  if (device == nullptr) return;
+  const Heads h(*device, state.range(0));
+  measure(state, *device, 3 * static_cast<double>(h.y.bytes()), [&](const OperatorContext& on) {
+    if (fused)
+      return cuda::head_norm_rotary_backward(on, h.x, h.weight, h.inverse_rms, h.table, h.table, h.positions, h.y,
+                                             h.weight_gradient);
+    cuda::rotary(on, h.y, h.table, h.table, h.positions, RotaryPairs::halves, RotaryDirection::backward);
+    cuda::rms_norm_backward(on, h.x, h.weight, h.inverse_rms, h.y, 0, h.y, h.weight_gradient);
   });
 }
 
@@ -247,6 +337,7 @@ void bias_gradient(benchmark::State& state) {
 using Benchmark = benchmark::internal::Benchmark;
 void flat(Benchmark* b) { b->Arg(1 << 28)->UseManualTime(); }
 void hidden(Benchmark* b) { b->ArgNames({"hidden"})->Arg(2048)->Arg(2880)->UseManualTime(); }
+void heads(Benchmark* b) { b->ArgNames({"heads"})->Arg(32)->Arg(4)->UseManualTime(); }
 void router(Benchmark* b) { b->ArgNames({"experts"})->Arg(128)->Arg(512)->UseManualTime(); }
 void swiglu(Benchmark* b) { b->ArgNames({"rows", "width"})->Args({131072, 768})->Args({16384, 6144})->UseManualTime(); }
 void logits(Benchmark* b) {
@@ -261,9 +352,18 @@ BENCHMARK_CAPTURE(sum_of_squares, f32, DType::f32)->Apply(flat);
 BENCHMARK_CAPTURE(sum_of_squares, bf16, DType::bf16)->Apply(flat);
 BENCHMARK_CAPTURE(rotary, halves, RotaryPairs::halves)->Args({32, 128})->UseManualTime();
 BENCHMARK_CAPTURE(rotary, interleaved, RotaryPairs::interleaved)->Args({128, 64})->UseManualTime();
+BENCHMARK_CAPTURE(rms_norm_residual, fused, true)->Apply(hidden);
+BENCHMARK_CAPTURE(rms_norm_residual, apart, false)->Apply(hidden);
+BENCHMARK_CAPTURE(rms_norm_backward, one_pass, cuda::rms_norm_backward)->Apply(hidden);
+BENCHMARK_CAPTURE(rms_norm_backward, plain, cuda::plain_rms_norm_backward)->Apply(hidden);
+BENCHMARK_CAPTURE(head_norm_rotary_forward, fused, true)->Apply(heads);
+BENCHMARK_CAPTURE(head_norm_rotary_forward, apart, false)->Apply(heads);
+BENCHMARK_CAPTURE(head_norm_rotary_backward, fused, true)->Apply(heads);
+BENCHMARK_CAPTURE(head_norm_rotary_backward, apart, false)->Apply(heads);
 BENCHMARK(swiglu_forward)->Apply(swiglu);
 BENCHMARK(swiglu_backward)->Apply(swiglu);
 BENCHMARK(router_forward)->Apply(router);
+BENCHMARK(router_forward_statistics)->Apply(router);
 BENCHMARK(router_backward)->Apply(router);
 BENCHMARK(router_statistics)->Apply(router);
 BENCHMARK(sort_by_key)->Apply(router);

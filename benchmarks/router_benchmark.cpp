@@ -23,7 +23,8 @@ struct Routing {
   View chosen(std::vector<float>& values) const { return host_view(values.data(), {tokens, options.top_k}); }
   View index_view() { return host_view(indices.data(), {tokens, options.top_k}); }
   void forward() {
-    reference::router_forward({}, options, matrix(logits), {}, matrix(probabilities), index_view(), chosen(weights));
+    reference::router_forward({}, options, matrix(logits), {}, matrix(probabilities), index_view(), chosen(weights), {},
+                              {});
   }
 
   std::int64_t tokens, experts;

@@ -80,8 +80,10 @@ Tensor Attention::backward_input(const LayerContext& ctx, std::span<const View> 
   }
   own.rotated.reset();
   own.log_sum_exp.reset();
-  rotate(ctx, gradients, batch, table, RotaryDirection::backward);
-  if (spec_.head_norm) normalise_backward(ctx, weights, gradients, own);
+  if (spec_.head_norm)
+    normalise_backward(ctx, weights, batch, table, gradients, own);
+  else
+    rotate(ctx, gradients, batch, table, RotaryDirection::backward);
   own.query_key_value = std::move(fused_gradient);
 
   Tensor x_gradient = ctx.activation(own.input.extents());
@@ -109,8 +111,8 @@ Attention::Heads Attention::project(const LayerContext& ctx, std::span<const Vie
   state.query_key_value = ctx.activation({state.input.extent(0), weights[query_key_value].extent(0)});
   linear_forward(ctx, state.input, weights[query_key_value], state.query_key_value);
   if (spec_.bias) add_bias(ctx, weights[bias_], state.query_key_value);
-  if (spec_.head_norm) normalise(ctx, weights, state);
-  const Heads heads = rotated_heads(state);
+  if (spec_.head_norm) return normalise(ctx, weights, batch, table, state);
+  const Heads heads = heads_of(state.query_key_value);
   rotate(ctx, heads, batch, table, RotaryDirection::forward);
   return heads;
 }
@@ -140,12 +142,13 @@ Attention::Heads Attention::rotated_heads(const AttentionState& state) const {
   return heads;
 }
 
-void Attention::normalise(const LayerContext& ctx, std::span<const View> weights, AttentionState& state) const {
-  const std::int64_t tokens = state.query_key_value.view().extent(0);
-  state.rotated = ctx.activation({tokens, (spec_.heads + spec_.key_heads) * spec_.width});
+Attention::Heads Attention::normalise(const LayerContext& ctx, std::span<const View> weights, const MicroBatch& batch,
+                                      const RotaryTable& table, AttentionState& state) const {
+  state.rotated = ctx.activation({batch.tokens(), (spec_.heads + spec_.key_heads) * spec_.width});
   const Heads from = heads_of(state.query_key_value), to = rotated_heads(state);
-  norm_.forward(ctx, weights[norms_ + query], from.query, to.query, state.query_norm);
-  norm_.forward(ctx, weights[norms_ + key], from.key, to.key, state.key_norm);
+  norm_.forward_rotary(ctx, weights[norms_ + query], table, batch.positions, from.query, to.query, state.query_norm);
+  norm_.forward_rotary(ctx, weights[norms_ + key], table, batch.positions, from.key, to.key, state.key_norm);
+  return to;
 }
 
 void Attention::rotate(const LayerContext& ctx, const Heads& heads, const MicroBatch& batch, const RotaryTable& table,
@@ -169,11 +172,13 @@ void Attention::attend_backward(const LayerContext& ctx, const MicroBatch& batch
                                 by_sequence(gradients.value, batch));
 }
 
-void Attention::normalise_backward(const LayerContext& ctx, std::span<const View> weights, const Heads& gradients,
-                                   AttentionState& state) const {
+void Attention::normalise_backward(const LayerContext& ctx, std::span<const View> weights, const MicroBatch& batch,
+                                   const RotaryTable& table, const Heads& gradients, AttentionState& state) const {
   const Heads from = heads_of(state.query_key_value);
-  norm_.backward_input(ctx, weights[norms_ + query], from.query, gradients.query, 0, gradients.query, state.query_norm);
-  norm_.backward_input(ctx, weights[norms_ + key], from.key, gradients.key, 0, gradients.key, state.key_norm);
+  norm_.backward_input_rotary(ctx, weights[norms_ + query], table, batch.positions, from.query, gradients.query,
+                              state.query_norm);
+  norm_.backward_input_rotary(ctx, weights[norms_ + key], table, batch.positions, from.key, gradients.key,
+                              state.key_norm);
 }
 
 }  // namespace moesaic

@@ -35,35 +35,41 @@ RouterOptions Router::options() const {
 void Router::forward(const LayerContext& ctx, const RouterViews& weights, const MicroBatch& batch, ConstView x,
                      RouterState& state) const {
   const Extents slots{x.extent(0), spec_.top_k};
-  Routing& routing = state.routing;
-  routing.indices = ctx.activation(DType::i32, slots);
-  routing.weights = ctx.activation(ctx.accumulator(), slots);
+  state.routing.indices = ctx.activation(DType::i32, slots);
+  state.routing.weights = ctx.activation(ctx.accumulator(), slots);
+  const bool by_sequence = spec_.scope == BalanceScope::sequence && !spec_.balanced_router;
+  const Extents statistics{by_sequence ? batch.sequences : 1, spec_.experts};
+  state.counts = ctx.activation(DType::i64, statistics);
+  state.probability_sums = ctx.activation(ctx.accumulator(), statistics);
   if (spec_.balanced_router) {
-    ctx.ops->balanced_routing(ctx.on, batch.positions, spec_.experts, routing.indices, routing.weights);
+    route_balanced(ctx, batch, state);
   } else {
-    route_learned(ctx, weights, x, routing);
+    route_learned(ctx, weights, x, state);
   }
 }
 
-void Router::route_learned(const LayerContext& ctx, const RouterViews& weights, ConstView x, Routing& routing) const {
+void Router::route_learned(const LayerContext& ctx, const RouterViews& weights, ConstView x, RouterState& state) const {
+  Routing& routing = state.routing;
   routing.probabilities = ctx.activation(ctx.accumulator(), {x.extent(0), spec_.experts});
   linear_forward(ctx, x, weights.weight, routing.probabilities);
   if (!weights.bias.absent()) add_router_bias(ctx, weights.bias, routing.probabilities);
   ctx.ops->router_forward(ctx.on, options(), routing.probabilities, accounts_.selection_bias, routing.probabilities,
-                          routing.indices, routing.weights);
+                          routing.indices, routing.weights, state.counts, state.probability_sums);
+}
+
+void Router::route_balanced(const LayerContext& ctx, const MicroBatch& batch, RouterState& state) const {
+  const Routing& routing = state.routing;
+  ctx.ops->balanced_routing(ctx.on, batch.positions, spec_.experts, routing.indices, routing.weights);
+  const Tensor uniform = uniform_probabilities(ctx, batch.tokens(), spec_.experts);
+  ctx.ops->router_statistics(ctx.on, RouterScores::softmax, uniform, routing.indices, state.counts,
+                             state.probability_sums);
 }
 
 void Router::account(const LayerContext& ctx, const MicroBatch& batch, RouterState& state) const {
-  const bool by_sequence = spec_.scope == BalanceScope::sequence && !spec_.balanced_router;
-  const Extents extents{by_sequence ? batch.sequences : 1, spec_.experts};
-  Tensor counts = ctx.workspace(DType::i64, extents), sums = ctx.workspace(ctx.accumulator(), extents);
-  Tensor uniform;
-  if (spec_.balanced_router) uniform = uniform_probabilities(ctx, batch.tokens(), spec_.experts);
-  const RouterScores scores = spec_.balanced_router ? RouterScores::softmax : spec_.scores;
-  const ConstView probabilities = spec_.balanced_router ? uniform.view() : state.routing.probabilities.view();
-  ctx.ops->router_statistics(ctx.on, scores, probabilities, state.routing.indices, counts, sums);
-  count_load(ctx, counts);
-  if (!spec_.balanced_router) balance(ctx, batch, counts, sums, state);
+  count_load(ctx, state.counts);
+  if (!spec_.balanced_router) balance(ctx, batch, state);
+  state.counts.reset();
+  state.probability_sums.reset();
 }
 
 void Router::count_load(const LayerContext& ctx, ConstView counts) const {
@@ -72,14 +78,14 @@ void Router::count_load(const LayerContext& ctx, ConstView counts) const {
   }
 }
 
-void Router::balance(const LayerContext& ctx, const MicroBatch& batch, View counts, View probability_sums,
-                     RouterState& state) const {
+void Router::balance(const LayerContext& ctx, const MicroBatch& batch, RouterState& state) const {
   const bool by_batch = spec_.scope == BalanceScope::batch;
-  if (statistics_ != nullptr) statistics_->sum(counts, probability_sums);
+  if (statistics_ != nullptr) statistics_->sum(state.counts, state.probability_sums);
   Tensor loss = ctx.workspace(ctx.accumulator(), {1});
-  Tensor gradient = ctx.activation(ctx.accumulator(), probability_sums.extents());
-  ctx.ops->balance_loss(ctx.on, counts, probability_sums, by_batch ? batch.balance_tokens : batch.sequence_length(),
-                        spec_.top_k, batch.balance_gradient, loss, gradient);
+  Tensor gradient = ctx.activation(ctx.accumulator(), state.probability_sums.view().extents());
+  ctx.ops->balance_loss(ctx.on, state.counts, state.probability_sums,
+                        by_batch ? batch.balance_tokens : batch.sequence_length(), spec_.top_k, batch.balance_gradient,
+                        loss, gradient);
   ctx.ops->scale(ctx.on, batch.balance_weight, loss);
   ctx.ops->accumulate(ctx.on, loss, accounts_.auxiliary_loss);
   if (spec_.balance == Balance::auxiliary) state.balance_gradient = std::move(gradient);

@@ -1,5 +1,6 @@
 #include "moesaic/kernels/rms_norm.hpp"
 
+#include "moesaic/kernels/elementwise.hpp"
 #include "support/gpu.hpp"
 #include "support/random.hpp"
 
@@ -31,6 +32,28 @@ class RmsNormGpu : public GpuTest {
     EXPECT_EQ(max_difference(first.x_gradient, second.x_gradient), 0);
     EXPECT_EQ(max_difference(first.weight_gradient, second.weight_gradient), 0);
     EXPECT_EQ(arena->used(Label::workspace), 0);
+  }
+
+  /// One pass gives the bits of the sum, and the norm of that sum as the two plain operators do.
+  void check_residual(DType type, std::int64_t rows, std::int64_t width) {
+    SCOPED_TRACE(fmt::format("{} [{}, {}] with a residual", name_of(type), rows, width));
+    const HostTensor x = random_tensor(type, {rows, width}, 1, 2), residual = random_tensor(type, {rows, width}, 2);
+    const Tensor weight = to_device(random_tensor(type, {width}, 3)), added = to_device(residual);
+    const Tensor sum = to_device(x), y = poisoned(type, {rows, width}), inverse_rms = poisoned(DType::f32, {rows});
+    cuda::rms_norm_residual_forward(context, added, weight, eps, sum, y, inverse_rms);
+    const Tensor plain_sum = to_device(x), plain_y = poisoned(type, {rows, width});
+    const Tensor plain_inverse_rms = poisoned(DType::f32, {rows});
+    cuda::accumulate(context, added, plain_sum);
+    cuda::rms_norm_forward(context, plain_sum, weight, eps, plain_y, plain_inverse_rms);
+    HostTensor expected(DType::f64, {rows, width}), expected_rms(DType::f64, {rows});
+    HostTensor expected_sum = converted(to_host(plain_sum), DType::f64);
+    reference::rms_norm_forward(on_host, expected_sum, converted(to_host(weight), DType::f64), eps, expected,
+                                expected_rms);
+    EXPECT_EQ(max_difference(to_host(sum), to_host(plain_sum)), 0);
+    EXPECT_LT(relative_error(to_host(y), expected), tolerance_of(type));
+    EXPECT_LT(relative_error(to_host(y), to_host(plain_y)), tolerance_of(type));
+    EXPECT_LT(relative_error(to_host(inverse_rms), expected_rms), 1e-5);
+    EXPECT_EQ(max_difference(to_host(added), residual), 0);
   }
 
   /// What the weight's gradient is added to.
@@ -73,6 +96,27 @@ TEST_F(RmsNormGpu, AddsToTheGradientOfTheInput) {
     check(type, 131, 1, 1);
     check(type, 131, 131, 1);
     check(type, 33, 2048, 1);
+  }
+}
+
+/// Widths of every number of vectors that a thread keeps, and one too wide for that.
+TEST_F(RmsNormGpu, KeepsRowsOfEveryWidth) {
+  for (const DType type : {DType::f32, DType::bf16}) {
+    const std::int64_t vector = 16 / size_of(type);
+    for (const std::int64_t vectors : {1, 3, 17, 64, 65, 256, 257, 512, 513, 1025, 2048, 2049}) {
+      check(type, 67, vectors * vector, 1);
+      check_residual(type, 67, vectors * vector);
+    }
+    check(type, 20481, 64, 1);
+    check(type, 5003, 2048, 1);
+  }
+}
+
+TEST_F(RmsNormGpu, ResidualOfEverySizeAndType) {
+  for (const DType type : {DType::f32, DType::bf16}) {
+    for (const std::int64_t rows : {0, 1, 131, 4099}) {
+      for (const std::int64_t width : {64, 131, 2048}) check_residual(type, rows, width);
+    }
   }
 }
 

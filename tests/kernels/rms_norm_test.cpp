@@ -39,6 +39,18 @@ TEST(RmsNorm, LiteralOfThreeFour) {
   EXPECT_NEAR(element(y, 1), 8 / std::sqrt(12.5), 1e-15);
 }
 
+// (1, 1) + (2, 3) = (3, 4), and the norm as above.
+TEST(RmsNorm, LiteralWithAResidual) {
+  HostTensor x = make_tensor(DType::f64, {1, 2}, {1, 1}), y(DType::f64, {1, 2}), inverse_rms(DType::f64, {1});
+  const HostTensor residual = make_tensor(DType::f64, {1, 2}, {2, 3}), weight = make_tensor(DType::f64, {2}, {1, 2});
+  reference::rms_norm_residual_forward(context, residual, weight, 0, x, y, inverse_rms);
+  EXPECT_EQ(elements(x), (std::vector<double>{3, 4}));
+  EXPECT_EQ(elements(residual), (std::vector<double>{2, 3}));
+  EXPECT_NEAR(element(y, 0), 3 / std::sqrt(12.5), 1e-15);
+  EXPECT_NEAR(element(y, 1), 8 / std::sqrt(12.5), 1e-15);
+  EXPECT_NEAR(element(inverse_rms, 0), 1 / std::sqrt(12.5), 1e-15);
+}
+
 TEST(RmsNorm, GradientsAreThoseOfFiniteDifferences) {
   Norm norm(DType::f64, {3, 2, 7});
   norm.forward();

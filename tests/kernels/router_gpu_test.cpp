@@ -53,10 +53,9 @@ class RouterGpu : public GpuTest {
               HostTensor(DType::f64, {tokens, options.top_k}), HostTensor(DType::f64, {tokens, experts}),
               HostTensor(DType::i64, {groups, experts}),       HostTensor(DType::f64, {groups, experts})};
     reference::router_forward(on_host, options, converted(logits, DType::f64), bias64, r.probabilities, r.indices,
-                              r.weights);
+                              r.weights, r.counts, r.sums);
     reference::router_backward(on_host, options, r.probabilities, r.indices, converted(weights_gradient, DType::f64),
                                converted(balance_gradient, DType::f64), r.logits_gradient);
-    reference::router_statistics(on_host, options.scores, r.probabilities, r.indices, r.counts, r.sums);
     return r;
   }
 
@@ -67,10 +66,15 @@ class RouterGpu : public GpuTest {
     const Tensor weights = poisoned(DType::f32, {tokens, options.top_k}),
                  gradient = poisoned(DType::f32, {tokens, experts});
     const Tensor counts = poisoned(DType::i64, {groups, experts}), sums = poisoned(DType::f32, {groups, experts});
-    cuda::router_forward(context, options, probabilities, to_device(bias), probabilities, indices, weights);
+    cuda::router_forward(context, options, probabilities, to_device(bias), probabilities, indices, weights, counts,
+                         sums);
     cuda::router_backward(context, options, probabilities, indices, to_device(weights_gradient),
                           to_device(balance_gradient), gradient);
-    cuda::router_statistics(context, options.scores, probabilities, indices, counts, sums);
+    const Tensor same_counts = poisoned(DType::i64, {groups, experts}),
+                 same_sums = poisoned(DType::f32, {groups, experts});
+    cuda::router_statistics(context, options.scores, probabilities, indices, same_counts, same_sums);
+    EXPECT_EQ(max_difference(to_host(same_counts), to_host(counts)), 0);
+    EXPECT_LT(relative_error(to_host(same_sums), to_host(sums)), 1e-5);
     return {to_host(probabilities), to_host(indices), to_host(weights),
             to_host(gradient),      to_host(counts),  to_host(sums)};
   }
@@ -81,7 +85,7 @@ class RouterGpu : public GpuTest {
 
 TEST_F(RouterGpu, Softmax) {
   for (const std::int64_t tokens : {0, 1, 131, 4099}) check(tokens, 128, softmax(8));
-  for (const std::int64_t experts : {1, 7, 32, 131, 512}) check(131, experts, softmax(1));
+  for (const std::int64_t experts : {1, 7, 32, 33, 131, 512, 1031}) check(131, experts, softmax(1));
   check(131, 7, softmax(7));
   check(131, 512, softmax(22, false));
   check(4 * 131, 64, softmax(6, false), 4);
@@ -90,6 +94,7 @@ TEST_F(RouterGpu, Softmax) {
 TEST_F(RouterGpu, Sigmoid) {
   for (const std::int64_t tokens : {0, 1, 131, 4099}) check(tokens, 256, sigmoid(8, 8, 4));
   check(131, 64, sigmoid(6));
+  check(4099, 256, sigmoid(8), 1);
   check(131, 12, sigmoid(3, 12, 5));
   check(131, 64, sigmoid(4, 32, 31));
   check(2 * 131, 128, sigmoid(8, 4, 1), 2);
@@ -101,7 +106,7 @@ TEST_F(RouterGpu, EqualScoresTakeTheLowerIndexAndNotANumberComesLast) {
   for (const std::int64_t e : {3, 38}) set_element(rows, 80 + e, 5);
   const Tensor probabilities = to_device(rows), indices = poisoned(DType::i32, {3, 3}),
                weights = poisoned(DType::f32, {3, 3});
-  cuda::router_forward(context, softmax(3), probabilities, {}, probabilities, indices, weights);
+  cuda::router_forward(context, softmax(3), probabilities, {}, probabilities, indices, weights, {}, {});
   EXPECT_EQ(elements(to_host(indices)), (std::vector<double>{0, 1, 2, 0, 1, 2, 3, 38, 0}));
   EXPECT_TRUE(std::isnan(element(to_host(weights), 3)));
 }
@@ -136,8 +141,8 @@ TEST_F(RouterGpu, BalancedRouting) {
 TEST_F(RouterGpu, RefusesWhatItHasNoKernelFor) {
   const Tensor x = to_device(random_tensor(DType::f32, {2, 40}, 1)), x64 = poisoned(DType::f64, {2, 40});
   const Tensor indices = poisoned(DType::i32, {2, 33}), weights = poisoned(DType::f32, {2, 33});
-  EXPECT_THROW(cuda::router_forward(context, softmax(33), x, {}, x, indices, weights), ContractError);
-  EXPECT_THROW(cuda::router_forward(context, softmax(1), x64, {}, x64, indices, weights), ContractError);
+  EXPECT_THROW(cuda::router_forward(context, softmax(33), x, {}, x, indices, weights, {}, {}), ContractError);
+  EXPECT_THROW(cuda::router_forward(context, softmax(1), x64, {}, x64, indices, weights, {}, {}), ContractError);
 }
 
 }  // namespace

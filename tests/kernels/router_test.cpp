@@ -25,7 +25,8 @@ Routing route(const RouterOptions& options, ConstView logits, ConstView bias = {
   poison(routing.probabilities);
   assign(routing.indices, std::vector<double>(static_cast<std::size_t>(tokens * options.top_k), -77));
   poison(routing.weights);
-  reference::router_forward(context, options, logits, bias, routing.probabilities, routing.indices, routing.weights);
+  reference::router_forward(context, options, logits, bias, routing.probabilities, routing.indices, routing.weights, {},
+                            {});
   return routing;
 }
 
@@ -115,7 +116,7 @@ TEST(Router, ProbabilitiesMayOverwriteTheLogits) {
   const RouterOptions options{.top_k = 5};
   const Routing expected = route(options, logits);
   HostTensor indices(DType::i32, {131, 5}), weights(DType::f32, {131, 5});
-  reference::router_forward(context, options, logits, {}, logits, indices, weights);
+  reference::router_forward(context, options, logits, {}, logits, indices, weights, {}, {});
   EXPECT_EQ(max_difference(logits, expected.probabilities), 0);
   EXPECT_EQ(max_difference(indices, expected.indices), 0);
   EXPECT_EQ(max_difference(weights, expected.weights), 0);
@@ -136,6 +137,23 @@ TEST(Router, ChoosesTheLargestOfHundreds) {
       }
       EXPECT_NEAR(sum, 1, 1e-6);
     }
+  }
+}
+
+TEST(Router, CountsWhatItChooses) {
+  for (const RouterScores scores : {RouterScores::softmax, RouterScores::sigmoid}) {
+    const HostTensor logits = random_tensor(DType::f64, {12, 5}, 4);
+    const RouterOptions options{.top_k = 2, .scores = scores};
+    const Routing routing = route(options, logits);
+    HostTensor probabilities(DType::f64, {12, 5}), indices(DType::i32, {12, 2}), weights(DType::f64, {12, 2});
+    HostTensor counts(DType::i64, {3, 5}), sums(DType::f64, {3, 5});
+    HostTensor expected_counts(DType::i64, {3, 5}), expected_sums(DType::f64, {3, 5});
+    reference::router_statistics(context, scores, routing.probabilities, routing.indices, expected_counts,
+                                 expected_sums);
+    reference::router_forward(context, options, logits, {}, probabilities, indices, weights, counts, sums);
+    EXPECT_EQ(max_difference(indices, routing.indices), 0);
+    EXPECT_EQ(max_difference(counts, expected_counts), 0);
+    EXPECT_EQ(max_difference(sums, expected_sums), 0);
   }
 }
 

@@ -32,7 +32,7 @@ Results compute(int threads) {
   HostTensor ids(DType::i32, {tokens});
   fill_random_integers(ids, 3, 0, 6);
   const Operators& k = operators(DeviceKind::cpu);
-  k.router_forward({}, options, logits, {}, r.probabilities, r.indices, r.weights);
+  k.router_forward({}, options, logits, {}, r.probabilities, r.indices, r.weights, {}, {});
   k.router_statistics({}, RouterScores::softmax, r.probabilities, r.indices, r.counts, r.sums);
   k.sort_by_key({}, r.indices, r.offsets, r.slot_token, r.token_slot);
   k.gather_rows({}, rows, r.slot_token, r.slots);

@@ -26,6 +26,17 @@ TEST(RmsNorm, Literal) {
   EXPECT_NEAR(element(state.inverse_rms, 0), one.r, 1e-15);
 }
 
+// (1, 1) + (2, 3).
+TEST(RmsNorm, LiteralWithAResidual) {
+  Literal one;
+  RmsNormState state;
+  HostTensor x = make_tensor(DType::f64, {1, 2}, {1, 1}), residual = make_tensor(DType::f64, {1, 2}, {2, 3});
+  one.norm.forward_residual(one.fixture.ctx, one.weight, residual, x, one.y, state);
+  EXPECT_EQ(elements(x), (std::vector<double>{3, 4}));
+  EXPECT_NEAR(element(one.y, 1), 8 * one.r, 1e-15);
+  EXPECT_NEAR(element(state.inverse_rms, 0), one.r, 1e-15);
+}
+
 // The weight's gradient (3 r, 4 r) of gradient (1, 1) waits in the state, and is then added to what is there.
 TEST(RmsNorm, TheWeightGradientWaits) {
   Literal one;

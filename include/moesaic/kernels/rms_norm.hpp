@@ -12,6 +12,12 @@ namespace moesaic {
 using RmsNormForward = void(const OperatorContext&, ConstView x, ConstView weight, double eps, View y,
                             View inverse_rms);
 
+/// x += residual, rounded to the storage type, then y and inverse_rms as RmsNormForward gives them for the new x, all in
+/// one pass. residual: like x. y may be residual.
+/// Example: x = (1, 1), residual = (2, 3): x = (3, 4), and y as above.
+using RmsNormResidualForward = void(const OperatorContext&, ConstView residual, ConstView weight, double eps, View x,
+                                    View y, View inverse_rms);
+
 /// With g = output_gradient * weight: x_gradient = beta * x_gradient + r * (g - x * r^2 * mean(g * x)),
 /// weight_gradient [width] += sum over rows of output_gradient * x * r (accumulator type; rows in order of fixed chunks).
 /// beta is 0 or 1. x_gradient may be output_gradient when beta is 0.
@@ -20,11 +26,13 @@ using RmsNormBackward = void(const OperatorContext&, ConstView x, ConstView weig
 
 namespace reference {
 RmsNormForward rms_norm_forward;
+RmsNormResidualForward rms_norm_residual_forward;
 RmsNormBackward rms_norm_backward;
 }  // namespace reference
 
 namespace cuda {
 RmsNormForward rms_norm_forward;
+RmsNormResidualForward rms_norm_residual_forward;
 RmsNormBackward rms_norm_backward;
 }  // namespace cuda
 

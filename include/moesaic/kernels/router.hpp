@@ -26,9 +26,10 @@ struct RouterOptions {
 /// score + selection_bias within the best groups, largest first, the lower index first among equals; weights
 /// [tokens, top_k] = scale * the scores of these (bias left out), divided by their sum when renormalised;
 /// probabilities [tokens, experts] = softmax, or for sigmoid the scores themselves.
-/// selection_bias: [experts] or absent. probabilities may be logits.
+/// counts and probability_sums as RouterStatistics gives them for these, in the same pass.
+/// selection_bias: [experts] or absent. probabilities may be logits. counts and probability_sums may both be absent.
 using RouterForward = void(const OperatorContext&, const RouterOptions&, ConstView logits, ConstView selection_bias,
-                           View probabilities, View indices, View weights);
+                           View probabilities, View indices, View weights, View counts, View probability_sums);
 
 /// logits_gradient [tokens, experts] from weights_gradient [tokens, top_k] and the gradient of the balancing loss with
 /// respect to the probabilities: balance_gradient [groups, experts], the same for the tokens / groups consecutive

@@ -67,14 +67,16 @@ class Attention : public SequenceMixer {
   /// Queries, keys and values, as attention reads them.
   Heads project(const LayerContext&, std::span<const View> weights, const MicroBatch&, const RotaryTable&,
                 AttentionState& state) const;
-  void normalise(const LayerContext&, std::span<const View> weights, AttentionState& state) const;
+  /// The same with head norms.
+  Heads normalise(const LayerContext&, std::span<const View> weights, const MicroBatch&, const RotaryTable&,
+                  AttentionState& state) const;
   void rotate(const LayerContext&, const Heads&, const MicroBatch&, const RotaryTable&, RotaryDirection) const;
   void attend_backward(const LayerContext&, const MicroBatch&, ConstView gradient, const AttentionState&,
                        const Heads& gradients) const;
   void differentiate_sinks(const LayerContext&, std::span<const View> weights, const MicroBatch&, View gradient,
                            AttentionState& state) const;
-  void normalise_backward(const LayerContext&, std::span<const View> weights, const Heads& gradients,
-                          AttentionState& state) const;
+  void normalise_backward(const LayerContext&, std::span<const View> weights, const MicroBatch&, const RotaryTable&,
+                          const Heads& gradients, AttentionState& state) const;
 
   AttentionSpec spec_;
   SequenceExchange& sequences_;

@@ -17,6 +17,8 @@ struct Routing {
 
 struct RouterState {
   Routing routing;
+  Tensor counts;            ///< i64 [groups, experts], the statistics, from forward to account
+  Tensor probability_sums;  ///< accumulator type [groups, experts], likewise
   Tensor balance_gradient;  ///< accumulator type [groups, experts]; absent unless balanced by auxiliary loss
   Tensor logits_gradient;   ///< storage type [tokens, experts], from the input gradient to the weight gradient
 };
@@ -33,7 +35,7 @@ class Router {
   Router(const MoeSpec& spec, StatisticsExchange* statistics, const MoeAccounts& accounts)
       : spec_(spec), statistics_(statistics), accounts_(accounts) {}
 
-  /// Sets state.routing. x: [tokens, hidden].
+  /// Sets state.routing and its statistics. x: [tokens, hidden].
   void forward(const LayerContext&, const RouterViews& weights, const MicroBatch&, ConstView x,
                RouterState& state) const;
 
@@ -50,9 +52,10 @@ class Router {
 
  private:
   RouterOptions options() const;
-  void route_learned(const LayerContext&, const RouterViews& weights, ConstView x, Routing&) const;
+  void route_learned(const LayerContext&, const RouterViews& weights, ConstView x, RouterState&) const;
+  void route_balanced(const LayerContext&, const MicroBatch&, RouterState&) const;
   void count_load(const LayerContext&, ConstView counts) const;
-  void balance(const LayerContext&, const MicroBatch&, View counts, View probability_sums, RouterState&) const;
+  void balance(const LayerContext&, const MicroBatch&, RouterState&) const;
 
   MoeSpec spec_;
   StatisticsExchange* statistics_;

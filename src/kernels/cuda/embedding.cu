@@ -5,6 +5,7 @@
 #include "moesaic/tensor/cuda_memory.hpp"
 #include "rows.cuh"
 
+#include <cstring>
 #include <utility>
 
 namespace moesaic::cuda {
@@ -67,11 +68,16 @@ class TokenOrder {
   const std::int32_t* order_ = nullptr;  ///< null: as they come
 };
 
-/// The end of the run of equal ids that starts at `first`, by bisection.
+/// The end of the run of equal ids that starts at `first`: in growing steps beyond it, then by bisection.
 __device__ std::uint32_t end_of_run(std::uint32_t first, std::uint32_t tokens, const std::int32_t* ids,
                                     const std::int32_t* order) {
   const int id = ids[order[first]];
-  std::uint32_t last = first, end = tokens;  // last belongs to the run, end does not
+  std::uint32_t last = first, end = first + 1, step = 1;  // last belongs to the run
+  while (end < tokens && ids[order[end]] == id) {
+    last = end;
+    end = min(tokens, end + step);
+    step *= 2;
+  }
   while (end - last > 1) {
     const std::uint32_t middle = last + (end - last) / 2;
     if (ids[order[middle]] == id)
@@ -82,27 +88,88 @@ __device__ std::uint32_t end_of_run(std::uint32_t first, std::uint32_t tokens, c
   return end;
 }
 
-/// One block a token in sorted order; that of the first token of an id adds the rows of all, in order. blockIdx.y: a
-/// piece of the columns.
+/// Tokens of one id up to which one loop adds them; more are read so many at once.
+constexpr std::uint32_t short_run = warp_lanes;
+
+/// The sums so far of `count` columns of one id's row, from column c on.
+template <int count> struct RowSums {
+  float* to;
+  float sums[count];
+
+  __device__ RowSums(Rows<float> table_gradient, int id, int c)
+      : to(table_gradient[static_cast<std::uint32_t>(id)] + c) {
+    load(to, sums);
+  }
+  template <class T> __device__ void add(const Vector<T, count>& row) {
+#pragma unroll
+    for (int j = 0; j < count; ++j) sums[j] += widen(row.elements[j]);
+  }
+};
+
+/// One block a token in sorted order; that of the first token of an id adds the rows of all, in order, unless they are
+/// many. blockIdx.y: a piece of the columns.
 template <class T, int count>
 __global__ void __launch_bounds__(add_threads)
-    add_rows_kernel(std::uint32_t tokens, int width, const std::int32_t* ids, const std::int32_t* order,
-                    Rows<const T> output_gradient, Rows<float> table_gradient) {
+    add_short_runs_kernel(std::uint32_t tokens, int width, const std::int32_t* ids, const std::int32_t* order,
+                          Rows<const T> output_gradient, Rows<float> table_gradient) {
   const std::uint32_t first = blockIdx.x;
   const int id = ids[order[first]];
   const int c = static_cast<int>(blockIdx.y * add_threads + threadIdx.x) * count;
   if (c >= width || (first > 0 && ids[order[first - 1]] == id)) return;
   const std::uint32_t end = end_of_run(first, tokens, ids, order);
-  float* row = table_gradient[static_cast<std::uint32_t>(id)] + c;
-  float sums[count];
-  load(row, sums);
+  if (end - first > short_run) return;
+  RowSums<count> row(table_gradient, id, c);
   for (std::uint32_t i = first; i < end; ++i) {
-    float values[count];
-    load(output_gradient[static_cast<std::uint32_t>(order[i])] + c, values);
-#pragma unroll
-    for (int j = 0; j < count; ++j) sums[j] += values[j];
+    row.add(*reinterpret_cast<const Vector<T, count>*>(output_gradient[static_cast<std::uint32_t>(order[i])] + c));
   }
-  store(sums, row);
+  store(row.sums, row.to);
+}
+
+/// Adds short_run rows, all of which are on their way before the first is waited for. token: the row of this lane's
+/// number.
+template <class T, int count>
+__device__ void add_rows_at_once(Rows<const T> output_gradient, int c, std::uint32_t token, RowSums<count>& sums) {
+  using Word = std::conditional_t<sizeof(Vector<T, count>) == sizeof(unsigned), unsigned, Vector<T, count>>;
+  Word rows[short_run];
+#pragma unroll
+  for (std::uint32_t k = 0; k < short_run; ++k) {
+    const T* from = output_gradient[__shfl_sync(~0u, token, static_cast<int>(k))] + c;
+    rows[k] = *reinterpret_cast<const Word*>(from);
+  }
+  __syncwarp();  // no read is put off until its use
+#pragma unroll
+  for (std::uint32_t k = 0; k < short_run; ++k) {
+    Vector<T, count> row;
+    memcpy(&row, &rows[k], sizeof(row));
+    sums.add(row);
+  }
+}
+
+/// One block for every short_run-th token in sorted order: the first of them in a long run adds its rows, in order; lanes
+/// hold the numbers of the next ones.
+template <class T, int count>
+__global__ void __launch_bounds__(add_threads)
+    add_long_runs_kernel(std::uint32_t tokens, int width, const std::int32_t* ids, const std::int32_t* order,
+                         Rows<const T> output_gradient, Rows<float> table_gradient) {
+  const std::uint32_t middle = blockIdx.x * short_run, lane = threadIdx.x % warp_lanes;
+  const int id = ids[order[middle]];
+  if (middle > 0 && ids[order[middle - short_run]] == id) return;
+  const unsigned same = __ballot_sync(~0u, lane <= middle && ids[order[middle - min(lane, middle)]] == id);
+  const std::uint32_t first = middle + 1 - static_cast<std::uint32_t>(__popc(same));
+  const std::uint32_t end = end_of_run(middle, tokens, ids, order);
+  if (end - first <= short_run) return;
+  const int column = static_cast<int>(blockIdx.y * add_threads + threadIdx.x) * count;
+  const int c = column < width ? column : 0;  // whoever has none of its own goes along and writes nothing
+  RowSums<count> row(table_gradient, id, c);
+  const auto token_at = [&](std::uint32_t i) { return static_cast<std::uint32_t>(order[min(i, end - 1)]); };
+  std::uint32_t i = first, token = token_at(first + lane);
+  for (; i + short_run <= end; i += short_run) {
+    const std::uint32_t next = token_at(i + short_run + lane);
+    add_rows_at_once(output_gradient, c, token, row);
+    token = next;
+  }
+  for (; i < end; ++i) row.add(*reinterpret_cast<const Vector<T, count>*>(output_gradient[token_at(i)] + c));
+  if (column < width) store(row.sums, row.to);
 }
 
 }  // namespace
@@ -116,13 +183,19 @@ void embedding_backward(const OperatorContext& context, ConstView ids, ConstView
   if (output_gradient.size() == 0) return;
   const TokenOrder order(context, ids, table_gradient.extent(0));
   const bool vectors = vectors_fit(output_gradient) && vectors_fit(table_gradient, 32);
+  const auto run = [&](std::int64_t blocks, int columns, auto kernel, auto rows) {
+    const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(ceil_divide(width, add_threads * columns)));
+    kernel<<<grid, add_threads, 0, cuda_stream(context.stream)>>>(static_cast<std::uint32_t>(tokens),
+                                                                  static_cast<int>(width), ids.data<std::int32_t>(),
+                                                                  order.data(), rows, rows_of<float>(table_gradient));
+    check_cuda(cudaGetLastError(), "an embedding gradient kernel");
+  };
   with_vectors("embedding_backward", output_gradient.dtype(), vectors, [&]<class T, int count>(T, Constant<count>) {
-    const dim3 grid(static_cast<unsigned>(tokens), static_cast<unsigned>(ceil_divide(width, add_threads * count)));
-    add_rows_kernel<T, count><<<grid, add_threads, 0, cuda_stream(context.stream)>>>(
-        static_cast<std::uint32_t>(tokens), static_cast<int>(width), ids.data<std::int32_t>(), order.data(),
-        rows_of<const T>(output_gradient), rows_of<float>(table_gradient));
+    constexpr int narrow = count > 1 ? sizeof(unsigned) / sizeof(T) : 1;  // so that many blocks share a row
+    const Rows<const T> rows = rows_of<const T>(output_gradient);
+    run(tokens, count, add_short_runs_kernel<T, count>, rows);
+    run(ceil_divide(tokens, short_run), narrow, add_long_runs_kernel<T, narrow>, rows);
   });
-  check_cuda(cudaGetLastError(), "the embedding gradient kernel");
 }
 
 }  // namespace moesaic::cuda

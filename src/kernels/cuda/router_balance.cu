@@ -2,6 +2,7 @@
 #include "launch.cuh"
 #include "moesaic/kernels/router.hpp"
 #include "moesaic/tensor/cuda_memory.hpp"
+#include "router_partials.hpp"
 #include "rows.cuh"
 
 namespace moesaic::cuda {
@@ -57,12 +58,13 @@ __global__ void __launch_bounds__(block_threads)
   }
 }
 
-__global__ void __launch_bounds__(tile_lanes* tile_depth)
-    add_chunks_kernel(int chunks, std::int64_t size, int experts, const int* partial_counts, const float* partial_sums,
-                      std::int64_t* counts, std::int64_t counts_stride, float* sums, std::int64_t sums_stride) {
+__global__ void __launch_bounds__(tile_lanes* deep_tile)
+    sum_partials_kernel(int chunks, std::int64_t size, int experts, const int* partial_counts,
+                        const float* partial_sums, std::int64_t* counts, std::int64_t counts_stride, float* sums,
+                        std::int64_t sums_stride) {
   const std::int64_t i = std::int64_t{blockIdx.x} * tile_lanes + threadIdx.x;
-  const float sum = sum_of_chunks(chunks, size, i, partial_sums);
-  const int count = sum_of_chunks(chunks, size, i, partial_counts);
+  const float sum = sum_of_chunks<deep_tile>(chunks, size, i, partial_sums);
+  const int count = sum_of_chunks<deep_tile>(chunks, size, i, partial_counts);
   if (threadIdx.y != 0 || i >= size) return;
   counts[i / experts * counts_stride + i % experts] = count;
   sums[i / experts * sums_stride + i % experts] = sum;
@@ -95,6 +97,17 @@ __global__ void __launch_bounds__(block_threads)
 
 }  // namespace
 
+void sum_router_partials(const OperatorContext& context, ConstView partial_counts, ConstView partial_sums, View counts,
+                         View probability_sums) {
+  const std::int64_t size = counts.size();
+  if (size == 0) return;
+  sum_partials_kernel<<<blocks_for(size, tile_lanes), dim3(tile_lanes, deep_tile), 0, cuda_stream(context.stream)>>>(
+      static_cast<int>(partial_counts.extent(0)), size, static_cast<int>(counts.extent(1)),
+      partial_counts.data<std::int32_t>(), partial_sums.data<float>(), counts.data<std::int64_t>(), counts.stride(0),
+      probability_sums.data<float>(), probability_sums.stride(0));
+  check_cuda(cudaGetLastError(), "the router partial sums kernel");
+}
+
 void router_statistics(const OperatorContext& context, RouterScores scores, ConstView probabilities, ConstView indices,
                        View counts, View probability_sums) {
   expect_f32("router_statistics", probabilities.dtype());
@@ -118,10 +131,7 @@ void router_statistics(const OperatorContext& context, RouterScores scores, Cons
                                                            count_parts, sum_parts);
     check_cuda(cudaGetLastError(), "the router statistics kernel");
   }
-  add_chunks_kernel<<<blocks_for(size, tile_lanes), dim3(tile_lanes, tile_depth), 0, stream>>>(
-      static_cast<int>(chunks), size, static_cast<int>(experts), count_parts, sum_parts, counts.data<std::int64_t>(),
-      counts.stride(0), probability_sums.data<float>(), probability_sums.stride(0));
-  check_cuda(cudaGetLastError(), "the router partial sums kernel");
+  sum_router_partials(context, partial_counts, partial_sums, counts, probability_sums);
 }
 
 void balance_loss(const OperatorContext& context, ConstView counts, ConstView probability_sums,

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "moesaic/kernels/elementwise.hpp"
 #include "parallel.hpp"
 #include "rows.hpp"
 #include "scalar_dispatch.hpp"
@@ -76,6 +77,12 @@ void rms_norm_forward(const OperatorContext&, ConstView x, ConstView weight, dou
       inverse_rms.data<T>()[row] = normalise_row(in[row], weight.data<T>(), in.width(), eps, out[row]);
     });
   });
+}
+
+void rms_norm_residual_forward(const OperatorContext& context, ConstView residual, ConstView weight, double eps, View x,
+                               View y, View inverse_rms) {
+  accumulate(context, residual, x);
+  rms_norm_forward(context, x, weight, eps, y, inverse_rms);
 }
 
 void rms_norm_backward(const OperatorContext& context, ConstView x, ConstView weight, ConstView inverse_rms,
