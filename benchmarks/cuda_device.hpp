@@ -51,10 +51,17 @@ class CudaDevice {
 
   /// The median of 20 runs, each timed alone, after 5 that are not.
   template <class Work> void time(benchmark::State& state, const Work& work) {
-    for (int i = 0; i < 5; ++i) work();
+    time(
+        state, [] {}, work);
+  }
+
+  /// The same of `work` alone, `before` running before each.
+  template <class Before, class Work> void time(benchmark::State& state, const Before& before, const Work& work) {
+    for (int i = 0; i < 5; ++i) before(), work();
     for (auto _ : state) {
       std::vector<float> milliseconds(20);
       for (float& time : milliseconds) {
+        before();
         check_cuda(cudaEventRecord(start_, stream_), "cudaEventRecord");
         work();
         check_cuda(cudaEventRecord(stop_, stream_), "cudaEventRecord");

@@ -73,6 +73,28 @@ TEST(MoeExperts, AreWeightedDenseLayers) {
   }
 }
 
+// With gradients_begin products may hold anything before, and the gradients are those that are added to zeros.
+TEST(MoeExperts, TheFirstGradientsReplaceProducts) {
+  const TestBatch two(2, 4);
+  ExpertsRun moe({.hidden = 4, .width = 3, .experts = 5, .top_k = 2, .bias = true}, two);
+  moe.run.backward();
+  std::vector<HostTensor> added;
+  std::size_t products = 0;
+  for (std::size_t i = 0; i < moe.run.experts.specs().size(); ++i) {
+    const View gradient = moe.run.experts.gradients()[i];
+    added.push_back(copy_of(gradient));
+    assign(gradient, std::vector<double>(static_cast<std::size_t>(gradient.size()), 0.0));
+    if (!moe.run.experts.specs()[i].product) continue;
+    poison(gradient);
+    ++products;
+  }
+  EXPECT_EQ(products, 2u);
+  moe.fixture.ctx.gradients_begin = true;
+  moe.run.backward();
+  for (std::size_t i = 0; i < added.size(); ++i)
+    EXPECT_EQ(elements(moe.run.experts.gradients()[i]), elements(added[i])) << moe.run.experts.specs()[i].name;
+}
+
 // When all experts are the same, renormalised weights add up to one dense layer, and routing has no gradient.
 TEST(MoeExperts, AllAlikeAreOneDenseLayer) {
   const TestBatch two(2, 4);

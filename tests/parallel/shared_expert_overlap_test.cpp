@@ -15,7 +15,7 @@ constexpr MoeSpec spec{.hidden = 4, .width = 3, .experts = 8, .top_k = 2, .share
 
 Recording* recording_of_operators = nullptr;
 
-/// The shared expert is told by the width of what its first matrix makes, the routed ones by their activation.
+/// The shared expert is told by the width of what its first matrix makes, the routed ones by their operators.
 Operators reporting_operators() {
   Operators ops = operators(DeviceKind::cpu);
   ops.gemm = [](const OperatorContext& on, Transpose transpose_a, Transpose transpose_b, double alpha, ConstView a,
@@ -24,9 +24,17 @@ Operators reporting_operators() {
       if (matrix.extent(1) == 2 * spec.shared_width) recording_of_operators->compute("shared");
     reference::gemm(on, transpose_a, transpose_b, alpha, a, b, beta, c);
   };
-  ops.swiglu_forward = [](const OperatorContext& on, const SwigluOptions& options, ConstView gate_up, View y) {
-    if (y.extent(1) == spec.width) recording_of_operators->compute("routed");
-    reference::swiglu_forward(on, options, gate_up, y);
+  ops.expert_up = [](const OperatorContext& on, const SwigluOptions& options, ConstView in, ConstView slot_token,
+                     ConstView up, ConstView bias, ConstView offsets, View gate_up, View activated) {
+    recording_of_operators->compute("routed");
+    reference::expert_up(on, options, in, slot_token, up, bias, offsets, gate_up, activated);
+  };
+  ops.expert_down_backward = [](const OperatorContext& on, const SwigluOptions& options, const SlotRouting& routing,
+                                ConstView output_gradient, ConstView down, ConstView bias, View gate_up, View activated,
+                                View weights_gradient) {
+    recording_of_operators->compute("routed");
+    reference::expert_down_backward(on, options, routing, output_gradient, down, bias, gate_up, activated,
+                                    weights_gradient);
   };
   return ops;
 }
@@ -56,7 +64,8 @@ class SharedExpertOverlap : public ::testing::Test {
     for (const RecordedEvent& event : recording.events()) {
       if (event.kind == RecordedEvent::Kind::compute) words.push_back(event.name);
       const std::string word = event.kind == RecordedEvent::Kind::initiate ? "leave" : "arrive";
-      if (event.name == "all_to_all" && (words.empty() || words.back() != word)) words.push_back(word);
+      if ((event.name == "all_to_all" || event.name == "all_gather") && (words.empty() || words.back() != word))
+        words.push_back(word);
     }
     return words;
   }

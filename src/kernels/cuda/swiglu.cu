@@ -3,27 +3,15 @@
 #include "launch.cuh"
 #include "moesaic/tensor/cuda_memory.hpp"
 #include "rows.cuh"
+#include "swiglu.cuh"
 
 namespace moesaic::cuda {
 namespace {
 
-struct Options {
-  float alpha, limit, up_offset;
-};
-
-Options rounded(const SwigluOptions& options) {
-  return {static_cast<float>(options.alpha), static_cast<float>(options.limit), static_cast<float>(options.up_offset)};
-}
-
-__device__ float sigmoid(float z) { return 1 / (1 + expf(-z)); }
-/// NaN stays NaN in both, so that it is seen in the loss.
-__device__ float at_most(float value, float limit) { return value > limit ? limit : value; }
-__device__ float within(float value, float limit) { return value < -limit ? -limit : at_most(value, limit); }
-
 /// Each thread takes `count` neighbours of one row.
 template <class T, int count>
 __global__ void __launch_bounds__(block_threads)
-    forward_kernel(std::uint32_t items, std::uint32_t width, Options options, Rows<const T> gate_up, Rows<T> y) {
+    forward_kernel(std::uint32_t items, std::uint32_t width, GatedUnit<T> unit, Rows<const T> gate_up, Rows<T> y) {
   const std::uint32_t item = thread_number();
   if (item >= items) return;
   const std::uint32_t per_row = width / count, row = item / per_row, column = item % per_row * count;
@@ -31,17 +19,13 @@ __global__ void __launch_bounds__(block_threads)
   load(gate_up[row] + column, gate);
   load(gate_up[row] + width + column, up);
 #pragma unroll
-  for (int i = 0; i < count; ++i) {
-    const float g = at_most(gate[i], options.limit);
-    gate[i] = g * sigmoid(options.alpha * g) * (within(up[i], options.limit) + options.up_offset);
-  }
+  for (int i = 0; i < count; ++i) gate[i] = unit.value(gate[i], up[i]);
   store(gate, y[row] + column);
 }
 
-/// With s = sigmoid(alpha g): d(g s) / dg = s (1 + alpha g (1 - s)).
 template <class T, int count>
 __global__ void __launch_bounds__(block_threads)
-    backward_kernel(std::uint32_t items, std::uint32_t width, Options options, Rows<const T> gate_up,
+    backward_kernel(std::uint32_t items, std::uint32_t width, GatedUnit<T> unit, Rows<const T> gate_up,
                     Rows<const T> output_gradient, Rows<T> gate_up_gradient) {
   const std::uint32_t item = thread_number();
   if (item >= items) return;
@@ -51,13 +35,7 @@ __global__ void __launch_bounds__(block_threads)
   load(gate_up[row] + width + column, up);
   load(output_gradient[row] + column, gradient);
 #pragma unroll
-  for (int i = 0; i < count; ++i) {
-    const float g = at_most(gate[i], options.limit), s = sigmoid(options.alpha * g);
-    const float u = within(up[i], options.limit) + options.up_offset;
-    const bool gate_within = !(gate[i] > options.limit), up_within = !(fabsf(up[i]) > options.limit);
-    gate[i] = gate_within ? gradient[i] * u * s * (1 + options.alpha * g * (1 - s)) : 0.0f;
-    up[i] = up_within ? gradient[i] * g * s : 0.0f;
-  }
+  for (int i = 0; i < count; ++i) unit.differentiate(gate[i], up[i], gradient[i], gate[i], up[i]);
   store(gate, gate_up_gradient[row] + column);
   store(up, gate_up_gradient[row] + width + column);
 }
@@ -75,7 +53,7 @@ void swiglu_forward(const OperatorContext& context, const SwigluOptions& options
                [&]<class T, int count>(T, Constant<count>) {
                  const std::int64_t items = y.extent(0) * (width / count);
                  forward_kernel<T, count><<<blocks_for(items), block_threads, 0, cuda_stream(context.stream)>>>(
-                     static_cast<std::uint32_t>(items), static_cast<std::uint32_t>(width), rounded(options),
+                     static_cast<std::uint32_t>(items), static_cast<std::uint32_t>(width), gated_unit<T>(options),
                      rows_of<const T>(gate_up), rows_of<T>(y));
                });
   check_cuda(cudaGetLastError(), "the SwiGLU kernel");
@@ -91,7 +69,7 @@ void swiglu_backward(const OperatorContext& context, const SwigluOptions& option
   with_vectors("swiglu_backward", gate_up.dtype(), vectors, [&]<class T, int count>(T, Constant<count>) {
     const std::int64_t items = output_gradient.extent(0) * (width / count);
     backward_kernel<T, count><<<blocks_for(items), block_threads, 0, cuda_stream(context.stream)>>>(
-        static_cast<std::uint32_t>(items), static_cast<std::uint32_t>(width), rounded(options),
+        static_cast<std::uint32_t>(items), static_cast<std::uint32_t>(width), gated_unit<T>(options),
         rows_of<const T>(gate_up), rows_of<const T>(output_gradient), rows_of<T>(gate_up_gradient));
   });
   check_cuda(cudaGetLastError(), "the SwiGLU backward kernel");
