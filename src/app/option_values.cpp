@@ -82,4 +82,23 @@ double parse_duration(std::string_view key, const std::string& text) {
   return seconds;
 }
 
+ProfileSteps parse_profile_steps(std::string_view key, const std::string& text) {
+  constexpr std::int64_t most = 50;
+  if (text == "none") return {};
+  ProfileSteps steps{.first = 3, .count = 0, .from_start = true};
+  const auto colon = text.find(':');
+  if (colon == std::string::npos) {
+    steps.count = parse_integer(key, text);
+  } else {
+    steps.first = parse_integer(key, text.substr(0, colon));
+    steps.count = parse_integer(key, text.substr(colon + 1)) - steps.first + 1;
+    steps.from_start = false;
+  }
+  MOESAIC_VALIDATE(steps.first >= 1 && steps.count >= 1,
+                   "{} = {} names no steps; write the first and the last such as 4:6, how many, or none", key, text);
+  MOESAIC_VALIDATE(steps.count <= most, "{} = {} are {} steps (every operator of each is kept); name {} at most", key,
+                   text, steps.count, most);
+  return steps;
+}
+
 }  // namespace moesaic

@@ -7,6 +7,7 @@
 
 #include "moesaic/base/contract.hpp"
 #include "moesaic/comm/mpi_handle.hpp"
+#include "moesaic/tensor/timeline.hpp"
 
 namespace moesaic {
 
@@ -72,6 +73,8 @@ bool MpiTransfers::done() {
 }
 
 void MpiTransfers::wait() {
+  if (requests_.empty()) return;
+  const TimedSpan span(SpanKind::wait, host_stream, [] { return SpanText{"wait for other ranks"}; });
   // One after the other: all of them progress in each call, and Open MPI 4.1.4's MPI_Waitall may spin for ever when a
   // request has failed.
   for (std::size_t i = 0; i < requests_.size(); ++i) {

@@ -7,6 +7,7 @@
 #include "moesaic/base/text.hpp"
 #include "moesaic/comm/device_communicators.hpp"
 #include "moesaic/comm/mpi_communicator.hpp"
+#include "moesaic/kernels/profiled_operators.hpp"
 
 namespace moesaic {
 namespace {
@@ -73,7 +74,7 @@ Compute::Compute(const RunSettings& settings, const MpiSession& session)
 }
 
 LayerContext Compute::context(const RunSettings& settings) {
-  return {.ops = &operators(device_.kind()),
+  return {.ops = settings.profile_steps.count > 0 ? &profiled_operators() : &operators(device_.kind()),
           .on = {.stream = stream_, .arena = arena_.get(), .deterministic = settings.deterministic},
           .type = storage_type(settings, device_.kind()),
           .recompute = settings.recompute};

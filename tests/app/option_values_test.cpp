@@ -67,5 +67,26 @@ TEST(ParseDuration, HoursMinutesSeconds) {
     EXPECT_THROW(parse_duration("k", text), InputError) << text;
 }
 
+TEST(ParseProfileSteps, BothEndsOrHowMany) {
+  EXPECT_EQ(parse_profile_steps("k", "none").count, 0);
+  const ProfileSteps range = parse_profile_steps("k", "4:6");
+  EXPECT_EQ(range.first, 4);
+  EXPECT_EQ(range.count, 3);
+  EXPECT_FALSE(range.from_start);
+  const ProfileSteps three = parse_profile_steps("k", "3");
+  EXPECT_EQ(three.first, 3);  // two of warm-up before
+  EXPECT_EQ(three.count, 3);
+  EXPECT_TRUE(three.from_start);
+}
+
+TEST(ParseProfileSteps, RefusesWhatNamesNoStepsOrTooMany) {
+  for (const char* text : {"", "soon", "0", "-1", "0:3", "6:4", "4:", ":6", "4:5:6"})
+    EXPECT_THROW(parse_profile_steps("k", text), InputError) << text;
+  EXPECT_EQ(refusal([] { parse_profile_steps("train.profile_steps", "6:4"); }),
+            "train.profile_steps = 6:4 names no steps; write the first and the last such as 4:6, how many, or none");
+  EXPECT_EQ(refusal([] { parse_profile_steps("train.profile_steps", "1:51"); }),
+            "train.profile_steps = 1:51 are 51 steps (every operator of each is kept); name 50 at most");
+}
+
 }  // namespace
 }  // namespace moesaic

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "moesaic/train/settings.hpp"
+
 namespace moesaic {
 
 /// An integer as people write it: 1100, -1, 1e12, 4Ki, 16Mi, 300B (10^9), 2k, 5M, 1T. InputError names `key`.
@@ -15,5 +17,7 @@ double parse_number(std::string_view key, const std::string& text);
 bool parse_flag(std::string_view key, const std::string& text);
 /// hh:mm:ss, mm:ss or seconds; in seconds.
 double parse_duration(std::string_view key, const std::string& text);
+/// none; first:last, both steps included; or how many, the process's first two left out. At most 50.
+ProfileSteps parse_profile_steps(std::string_view key, const std::string& text);
 
 }  // namespace moesaic

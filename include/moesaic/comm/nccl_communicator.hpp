@@ -55,7 +55,7 @@ class NcclCommunicator final : public Communicator {
  private:
   class Events;
   /// Orders the communication stream behind the compute stream, issues, and returns the completion.
-  template <class Issue> Pending run(Issue&& issue);
+  template <class Issue> Pending run(const char* name, std::int64_t bytes, Issue&& issue);
 
   MpiHandle bootstrap_;
   Stream compute_;

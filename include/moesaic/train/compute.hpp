@@ -27,6 +27,8 @@ class Compute {
   Compute(const Compute&) = delete;
 
   Arena& arena() { return *arena_; }
+  /// Memory of the device beside the arena.
+  std::unique_ptr<MemorySource> memory() const { return device_.memory(); }
   LayerContext context(const RunSettings& settings);
   /// Collective. Ranks that share a device exchange through host memory, others over NCCL.
   Communicators communicators(const ProcessGrid& grid);

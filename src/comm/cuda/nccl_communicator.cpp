@@ -9,6 +9,7 @@
 #include "moesaic/base/contract.hpp"
 #include "moesaic/comm/row_ranges.hpp"
 #include "moesaic/comm/solo_communicator.hpp"
+#include "moesaic/tensor/timeline.hpp"
 
 namespace moesaic {
 
@@ -105,12 +106,17 @@ void NcclCommunicator::check() const {
   if (state != ncclInProgress) check_nccl(state, "a collective on the GPU", comm_);
 }
 
-template <class Issue> Pending NcclCommunicator::run(Issue&& issue) {
+template <class Issue> Pending NcclCommunicator::run(const char* name, std::int64_t bytes, Issue&& issue) {
   const auto event = Events::lend(events_);
   // The event marks first what the collective has to wait for, then its own end.
   check_cuda(cudaEventRecord(event.get(), handle(compute_)), "cudaEventRecord");
   check_cuda(cudaStreamWaitEvent(handle(communication_), event.get(), 0), "cudaStreamWaitEvent");
-  issue(handle(communication_));
+  {
+    const TimedSpan span(SpanKind::exchange, communication_, [&] {
+      return SpanText{name, "", {0, static_cast<double>(bytes)}};
+    });
+    issue(handle(communication_));
+  }
   if (grouping_) {
     grouped_.push_back(event);
   } else {
@@ -131,13 +137,16 @@ void NcclCommunicator::end_group() {
   MOESAIC_EXPECT(grouping_);
   grouping_ = false;
   const auto events = std::exchange(grouped_, {});
-  check_nccl(ncclGroupEnd(), "ncclGroupEnd", comm_);
+  {
+    const TimedSpan span(SpanKind::exchange, communication_, [] { return SpanText{"group"}; });
+    check_nccl(ncclGroupEnd(), "ncclGroupEnd", comm_);
+  }
   for (const auto& event : events) check_cuda(cudaEventRecord(event.get(), handle(communication_)), "cudaEventRecord");
 }
 
 Pending NcclCommunicator::initiate_all_gather(ConstView mine, View all) {
   MOESAIC_EXPECT(on_gpu(mine) && on_gpu(all) && mine.dtype() == all.dtype() && all.size() == size_ * mine.size());
-  return run([&](cudaStream_t stream) {
+  return run("all_gather", all.bytes(), [&](cudaStream_t stream) {
     check_nccl(ncclAllGather(mine.raw(), all.raw(), count(mine.bytes()), ncclUint8, comm_, stream), "ncclAllGather",
                comm_);
   });
@@ -145,7 +154,7 @@ Pending NcclCommunicator::initiate_all_gather(ConstView mine, View all) {
 
 Pending NcclCommunicator::initiate_reduce_scatter(ConstView all, View mine) {
   MOESAIC_EXPECT(on_gpu(mine) && on_gpu(all) && mine.dtype() == all.dtype() && all.size() == size_ * mine.size());
-  return run([&](cudaStream_t stream) {
+  return run("reduce_scatter", all.bytes(), [&](cudaStream_t stream) {
     check_nccl(
         ncclReduceScatter(all.raw(), mine.raw(), count(mine.size()), sum_type(mine.dtype()), ncclSum, comm_, stream),
         "ncclReduceScatter", comm_);
@@ -154,7 +163,7 @@ Pending NcclCommunicator::initiate_reduce_scatter(ConstView all, View mine) {
 
 Pending NcclCommunicator::initiate_all_reduce(View values) {
   MOESAIC_EXPECT(on_gpu(values));
-  return run([&](cudaStream_t stream) {
+  return run("all_reduce", values.bytes(), [&](cudaStream_t stream) {
     check_nccl(ncclAllReduce(values.raw(), values.raw(), count(values.size()), sum_type(values.dtype()), ncclSum, comm_,
                              stream),
                "ncclAllReduce", comm_);
@@ -168,7 +177,7 @@ Pending NcclCommunicator::initiate_all_to_all(ConstView send, std::span<const st
   MOESAIC_EXPECT(sent.parts() == size_ && received.parts() == size_);
   const auto* from = static_cast<const char*>(send.raw());
   auto* to = static_cast<char*>(receive.raw());
-  return run([&](cudaStream_t stream) {
+  return run("all_to_all", send.bytes(), [&](cudaStream_t stream) {
     check_nccl(ncclGroupStart(), "ncclGroupStart");
     for (int r = 0; r < size_; ++r) {
       if (sent.bytes(r) > 0) {
@@ -186,7 +195,7 @@ Pending NcclCommunicator::initiate_all_to_all(ConstView send, std::span<const st
 
 Pending NcclCommunicator::initiate_send(ConstView values, int to) {
   MOESAIC_EXPECT(on_gpu(values) && 0 <= to && to < size_);
-  return run([&](cudaStream_t stream) {
+  return run("send", values.bytes(), [&](cudaStream_t stream) {
     if (values.empty()) return;
     check_nccl(ncclSend(values.raw(), count(values.bytes()), ncclUint8, to, comm_, stream), "ncclSend", comm_);
   });
@@ -194,7 +203,7 @@ Pending NcclCommunicator::initiate_send(ConstView values, int to) {
 
 Pending NcclCommunicator::initiate_receive(View values, int from) {
   MOESAIC_EXPECT(on_gpu(values) && 0 <= from && from < size_);
-  return run([&](cudaStream_t stream) {
+  return run("receive", values.bytes(), [&](cudaStream_t stream) {
     if (values.empty()) return;
     check_nccl(ncclRecv(values.raw(), count(values.bytes()), ncclUint8, from, comm_, stream), "ncclRecv", comm_);
   });
@@ -202,7 +211,7 @@ Pending NcclCommunicator::initiate_receive(View values, int from) {
 
 Pending NcclCommunicator::initiate_broadcast(View values, int root) {
   MOESAIC_EXPECT(on_gpu(values) && 0 <= root && root < size_);
-  return run([&](cudaStream_t stream) {
+  return run("broadcast", values.bytes(), [&](cudaStream_t stream) {
     check_nccl(ncclBroadcast(values.raw(), values.raw(), count(values.bytes()), ncclUint8, root, comm_, stream),
                "ncclBroadcast", comm_);
   });
