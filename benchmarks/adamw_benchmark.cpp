@@ -11,7 +11,7 @@ void adamw(benchmark::State& state) {
   const Tensor first = operands.floats({size}), second = operands.floats({size});
   for (std::int64_t i = 0; i < size; ++i) second.view().data<float>()[i] = 1;
   const AdamwStep step{.lr = 1e-3, .weight_decay = 0.1, .step = 10};
-  for (auto _ : state) reference::adamw(operands.context(), step, gradient, parameters, first, second);
+  for (auto _ : state) reference::adamw(operands.context(), step, gradient, parameters, first, second, View());
   report_bytes(state, 4.0 * 7 * static_cast<double>(size));
 }
 

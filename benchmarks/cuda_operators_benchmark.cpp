@@ -117,7 +117,8 @@ void adamw(benchmark::State& state, DType moments) {
   const Tensor gradient = device->tensor(DType::f32, {size}), parameters = device->tensor(DType::f32, {size});
   const Tensor first = device->tensor(moments, {size}), second = device->tensor(moments, {size});
   device->time(state, [&] {
-    cuda::adamw(device->context(), {.lr = 1e-3, .weight_decay = 0.1, .step = 10}, gradient, parameters, first, second);
+    cuda::adamw(device->context(), {.lr = 1e-3, .weight_decay = 0.1, .step = 10}, gradient, parameters, first, second,
+                View());
   });
   report(state, "B/s", static_cast<double>(size) * (12.0 + 4.0 * static_cast<double>(size_of(moments))));
 }

@@ -1,5 +1,7 @@
 #include "moesaic/layers/experts.hpp"
 
+#include "moesaic/layers/linear.hpp"
+
 namespace moesaic {
 namespace {
 
@@ -10,91 +12,85 @@ void sort_slots(const LayerContext& ctx, std::int64_t experts, const ExpertInput
   ctx.ops->sort_by_key(ctx.on, input.indices, state.offsets, state.slot_token, state.token_slot);
 }
 
-/// Nothing where there is no bias.
-void add_bias(const LayerContext& ctx, ConstView bias, const Tensor& offsets, const Tensor& slots) {
-  if (!bias.absent()) ctx.ops->add_bias(ctx.on, bias, offsets, slots);
-}
-
-void add_bias_gradient(const LayerContext& ctx, const Tensor& slots_gradient, const Tensor& offsets, View gradient) {
-  if (!gradient.absent()) ctx.ops->bias_gradient(ctx.on, slots_gradient, offsets, gradient);
-}
-
 /// [slots, hidden], in expert order.
-Tensor gather(const LayerContext& ctx, const ExpertInput& input, const ExpertState& state) {
-  Tensor gathered = ctx.workspace({input.slots, input.rows.extent(1)});
-  ctx.ops->gather_rows(ctx.on, input.rows, state.slot_token, gathered);
+Tensor gather(const LayerContext& ctx, ConstView rows, const ExpertInput& input, const ExpertState& state) {
+  Tensor gathered = ctx.workspace({input.slots, rows.extent(1)});
+  ctx.ops->gather_rows(ctx.on, rows, state.slot_token, gathered);
   return gathered;
 }
 
-Tensor activate(const LayerContext& ctx, const ExpertState& state, const SwigluOptions& swiglu) {
-  const ConstView gate_up = state.gate_up;
-  Tensor activated = ctx.activation({gate_up.extent(0), gate_up.extent(1) / 2});
-  ctx.ops->swiglu_forward(ctx.on, swiglu, gate_up, activated);
-  return activated;
-}
-
-/// state.down = down(swiglu(gate(x), up(x))), slot by slot.
-void feed_forward(const LayerContext& ctx, const ExpertViews& weights, const ExpertInput& input, ExpertState& state,
-                  const SwigluOptions& swiglu) {
+/// Sets all of `state` that forward leaves to backward, but for what expert_up computes.
+void prepare(const LayerContext& ctx, const ExpertViews& weights, const ExpertInput& input, ExpertState& state) {
+  sort_slots(ctx, weights.gate_up.extent(0), input, state);
   state.gate_up = ctx.activation({input.slots, weights.gate_up.extent(1)});
-  {
-    const Tensor gathered = gather(ctx, input, state);
-    ctx.ops->grouped_gemm(ctx.on, Transpose::yes, gathered, weights.gate_up, state.offsets, state.gate_up);
-  }
-  add_bias(ctx, weights.gate_up_bias, state.offsets, state.gate_up);
-  const Tensor activated = activate(ctx, state, swiglu);
-  state.down = ctx.activation({input.slots, weights.down.extent(1)});
-  ctx.ops->grouped_gemm(ctx.on, Transpose::yes, activated, weights.down, state.offsets, state.down);
-  add_bias(ctx, weights.down_bias, state.offsets, state.down);
 }
 
-/// From the gradient in state.down to the one in state.gate_up.
-void activation_backward(const LayerContext& ctx, const ExpertViews& weights, ExpertState& state,
-                         const SwigluOptions& swiglu) {
-  state.activated = activate(ctx, state, swiglu);
-  Tensor gradient = ctx.workspace(state.activated.view().extents());
-  ctx.ops->grouped_gemm(ctx.on, Transpose::no, state.down, weights.down, state.offsets, gradient);
-  ctx.ops->swiglu_backward(ctx.on, swiglu, state.gate_up, gradient, state.gate_up);
+/// Sets state.gate_up, and `activated` where it is there.
+void project_up(const LayerContext& ctx, const ExpertViews& weights, const ExpertInput& input,
+                const SwigluOptions& swiglu, const ExpertState& state, View activated) {
+  ctx.ops->expert_up(ctx.on, swiglu, input.rows, state.slot_token, weights.gate_up, weights.gate_up_bias, state.offsets,
+                     state.gate_up, activated);
+}
+
+/// The sum of each expert's share of the gradient, weighted.
+void add_down_bias_gradient(const LayerContext& ctx, const ExpertInput& input, const ExpertState& state,
+                            View gradient) {
+  Tensor weighted = ctx.workspace({input.slots, gradient.extent(1)});
+  ctx.ops->combine_rows_backward(ctx.on, {}, state.token_slot, input.weights, state.output_gradient, weighted, {});
+  ctx.ops->bias_gradient(ctx.on, weighted, state.offsets, gradient);
 }
 
 }  // namespace
 
 Tensor experts_forward(const LayerContext& ctx, const ExpertViews& weights, const ExpertInput& input,
                        ExpertState& state, const SwigluOptions& swiglu) {
-  experts_recompute(ctx, weights, input, state, swiglu);
+  prepare(ctx, weights, input, state);
   Tensor partial = ctx.activation(input.rows.extents());
-  ctx.ops->combine_rows(ctx.on, state.down, state.token_slot, input.weights, partial);
+  const Tensor down = ctx.workspace({input.slots, weights.down.extent(1)});
+  {
+    const Tensor activated = ctx.workspace({input.slots, weights.down.extent(2)});
+    project_up(ctx, weights, input, swiglu, state, activated);
+    ctx.ops->grouped_gemm(ctx.on, Transpose::yes, activated, weights.down, state.offsets, down);
+  }
+  if (!weights.down_bias.absent()) ctx.ops->add_bias(ctx.on, weights.down_bias, state.offsets, down);
+  ctx.ops->combine_rows(ctx.on, down, state.token_slot, input.weights, partial);
   return partial;
 }
 
 void experts_recompute(const LayerContext& ctx, const ExpertViews& weights, const ExpertInput& input,
                        ExpertState& state, const SwigluOptions& swiglu) {
-  sort_slots(ctx, weights.gate_up.extent(0), input, state);
-  feed_forward(ctx, weights, input, state, swiglu);
+  prepare(ctx, weights, input, state);
+  project_up(ctx, weights, input, swiglu, state, View());
 }
 
 ExpertGradients experts_backward_input(const LayerContext& ctx, const ExpertViews& weights, const ExpertInput& input,
                                        ConstView output_gradient, ExpertState& state, const SwigluOptions& swiglu) {
   ExpertGradients gradients;
   gradients.weights = ctx.activation(ctx.accumulator(), input.weights.extents());
-  ctx.ops->combine_rows_backward(ctx.on, state.down, state.token_slot, input.weights, output_gradient, state.down,
-                                 gradients.weights);
-  activation_backward(ctx, weights, state, swiglu);
+  state.output_gradient = kept_copy(ctx, output_gradient);
+  state.activated = ctx.activation({input.slots, weights.down.extent(2)});
+  const SlotRouting routing{state.offsets, state.slot_token, state.token_slot, input.weights};
+  ctx.ops->expert_down_backward(ctx.on, swiglu, routing, output_gradient, weights.down, weights.down_bias,
+                                state.gate_up, state.activated, gradients.weights);
 
-  Tensor slot_gradient = ctx.workspace(state.down.view().extents());
-  ctx.ops->grouped_gemm(ctx.on, Transpose::no, state.gate_up, weights.gate_up, state.offsets, slot_gradient);
   gradients.rows = ctx.activation(input.rows.extents());
+  const Tensor slot_gradient = ctx.workspace({input.slots, input.rows.extent(1)});
+  ctx.ops->grouped_gemm(ctx.on, Transpose::no, state.gate_up, weights.gate_up, state.offsets, slot_gradient);
   ctx.ops->combine_rows(ctx.on, slot_gradient, state.token_slot, ConstView(), gradients.rows);
   return gradients;
 }
 
 void experts_backward_weight(const LayerContext& ctx, const ExpertInput& input, ExpertState& state,
                              const ExpertViews& gradients) {
-  ctx.ops->grouped_gemm_weight_gradient(ctx.on, state.down, state.activated, state.offsets, 1, gradients.down);
-  const Tensor gathered = gather(ctx, input, state);
-  ctx.ops->grouped_gemm_weight_gradient(ctx.on, state.gate_up, gathered, state.offsets, 1, gradients.gate_up);
-  add_bias_gradient(ctx, state.gate_up, state.offsets, gradients.gate_up_bias);
-  add_bias_gradient(ctx, state.down, state.offsets, gradients.down_bias);
+  const double beta = ctx.gradients_begin ? 0 : 1;
+  const auto add = [&](const Tensor& slots_gradient, const Tensor& slots, View gradient) {
+    ctx.ops->grouped_gemm_weight_gradient(ctx.on, slots_gradient, slots, state.offsets, beta, gradient);
+  };
+  add(gather(ctx, state.output_gradient, input, state), state.activated, gradients.down);
+  add(state.gate_up, gather(ctx, input.rows, input, state), gradients.gate_up);
+  if (!gradients.gate_up_bias.absent())
+    ctx.ops->bias_gradient(ctx.on, state.gate_up, state.offsets, gradients.gate_up_bias);
+  if (!gradients.down_bias.absent()) add_down_bias_gradient(ctx, input, state, gradients.down_bias);
   state = ExpertState();
 }
 

@@ -83,10 +83,10 @@ void TransformerBlock::attend(const LayerContext& ctx, const Parts& parts, const
   state.attention_input = ctx.activation(extents);
   norm_.forward(ctx, parts.attention_norm, state.input, state.attention_input, state.attention_norm);
   state.middle = attention_->forward(ctx, parts.attention, batch, rotary_, state.attention_input, state.attention);
-  ctx.ops->accumulate(ctx.on, state.input, state.middle);
 
   state.feed_forward_input = ctx.activation(extents);
-  norm_.forward(ctx, parts.feed_forward_norm, state.middle, state.feed_forward_input, state.feed_forward_norm);
+  norm_.forward_residual(ctx, parts.feed_forward_norm, state.input, state.middle, state.feed_forward_input,
+                         state.feed_forward_norm);
 }
 
 void TransformerBlock::forget(Recompute recompute, State& state) const {

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "moesaic/tensor/transfer.hpp"
-
 namespace moesaic {
 
 Optimizer::Optimizer(const OptimizerSettings& settings, const Operators& ops, const OperatorContext& on,
@@ -45,14 +43,18 @@ void Optimizer::collect_parts() {
   part_sums_ = on_.arena->tensor(DType::f64, {static_cast<std::int64_t>(parts_.size())}, Label::workspace);
 }
 
-double Optimizer::gradient_norm() {
+void Optimizer::add_squares(Readings& readings) {
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     const auto at = static_cast<std::int64_t>(i);
     ops_->sum_of_squares(on_, parts_[i].gradients, part_sums_.view().rows(at, at + 1));
   }
-  std::vector<double> squares(parts_.size()), sums(names_.size(), 0);
-  download(on_.stream, part_sums_, host_view(squares.data(), {std::ssize(squares)}));
-  for (std::size_t i = 0; i < parts_.size(); ++i) sums[parts_[i].name] += squares[i];
+  squares_.resize(parts_.size());
+  readings.add(part_sums_, host_view(squares_.data(), {std::ssize(squares_)}));
+}
+
+double Optimizer::gradient_norm() {
+  std::vector<double> sums(names_.size(), 0);
+  for (std::size_t i = 0; i < parts_.size(); ++i) sums[parts_[i].name] += squares_[i];
   world_->all_reduce(host_view(sums.data(), {std::ssize(sums)}));
   return std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0));
 }
@@ -71,15 +73,17 @@ void Optimizer::update(std::int64_t step, double lr, double gradient_norm) {
 }
 
 void Optimizer::update_unit(const AdamwStep& step, std::size_t unit) {
-  const ShardedUnit& sharded = *(*units_)[unit];
+  ShardedUnit& sharded = *(*units_)[unit];
   for (const SlicePiece& piece : sharded.pieces()) {
     const ParameterSpec& parameter = sharded.spec().parameters[static_cast<std::size_t>(piece.parameter)];
     AdamwStep mine = step;
     if (settings_.decay == Decay::matrices && !parameter.matrix) mine.weight_decay = 0;
     const auto run = [&](View slice) { return slice.rows(piece.at, piece.at + piece.elements.size()); };
+    const View copy = sharded.copy();
     ops_->adamw(on_, mine, run(sharded.gradients()), run(sharded.values()), run(first_moment(unit)),
-                run(second_moment(unit)));
+                run(second_moment(unit)), copy.absent() ? copy : run(copy));
   }
+  sharded.copy_written();
 }
 
 }  // namespace moesaic

@@ -56,6 +56,13 @@ BlockViews FullySharded::gradients(int block) {
   return views;
 }
 
+// Only experts' parameters are products, and a block has one unit of experts.
+bool FullySharded::gradients_begin(int block) const {
+  const auto& units = of_block_[static_cast<std::size_t>(block)];
+  return std::any_of(units.begin(), units.end(),
+                     [](const ShardedUnit* unit) { return unit->spec().expert && unit->gradients_begin(); });
+}
+
 void FullySharded::reduce(int block) {
   for (ShardedUnit* unit : of_block_[static_cast<std::size_t>(block)]) unit->initiate_reduce();
   complete_reductions();
@@ -99,10 +106,6 @@ void FullySharded::finish_gradients() {
   for (const auto& unit : units_)
     if (unit->tied()) unit->add_gradients_to_tied();
   exchange_tied_gradients();
-}
-
-void FullySharded::values_changed() {
-  for (const auto& unit : units_) unit->values_changed();
 }
 
 void FullySharded::zero_gradients() {

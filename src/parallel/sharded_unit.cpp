@@ -14,21 +14,24 @@ ShardedUnit::ShardedUnit(UnitLayout layout, DType type, const LayerContext& cont
   MOESAIC_EXPECT(tied == nullptr || tied->layout().slice() == layout_.slice());
   Arena& arena = *context_.on.arena;
   if (!tied_) values_ = arena.tensor(type_, {layout_.slice()}, Label::parameters);
+  if (!tied_ && keeps_copy()) copy_ = arena.tensor(context_.type, {layout_.whole()}, Label::gathered);
   gradients_ = arena.tensor(type_, {layout_.slice()}, Label::gradients);
 }
 
 void ShardedUnit::set_values(const std::function<void(float*)>& write) {
   MOESAIC_EXPECT(!tied_ && type_ == DType::f32);
+  values_changed();
   if (values_.view().device() == DeviceKind::cpu) return write(values_.view().data<float>());
   std::vector<float> host(static_cast<std::size_t>(layout_.slice()));
   write(host.data());
   upload(context_.on.stream, host_view(std::as_const(host).data(), {layout_.slice()}), values_);
 }
 
-void ShardedUnit::values_changed() {
-  if (!keeps_copy()) return;
-  if (gathered_.absent()) gathered_ = context_.on.arena->tensor(context_.type, {layout_.whole()}, Label::gathered);
-  context_.ops->copy(context_.on, values(), gathered_);
+View ShardedUnit::current_copy() {
+  if (tied_) return tied_->current_copy();
+  if (!copy_holds_) context_.ops->copy(context_.on, values_, copy_);
+  copy_holds_ = true;
+  return copy_;
 }
 
 void ShardedUnit::initiate_gather() {
@@ -47,7 +50,7 @@ ConstView ShardedUnit::own_part() {
 }
 
 ParameterViews ShardedUnit::complete_gather() {
-  if (keeps_copy()) return layout_.views(gathered_);
+  if (keeps_copy()) return layout_.views(current_copy());
   if (!sharded()) return layout_.views(values());
   initiate_gather();
   gathering_.complete();
@@ -61,12 +64,17 @@ void ShardedUnit::release() {
 }
 
 ParameterViews ShardedUnit::gradient_views() {
-  if (!sharded()) return layout_.views(gradients_);
-  if (whole_gradient_.absent()) {
+  gradients_begin_ = sharded() ? whole_gradient_.absent() : std::exchange(gradients_zeroed_, false);
+  if (sharded() && gradients_begin_)
     whole_gradient_ = context_.on.arena->tensor(type_, {layout_.whole()}, Label::unreduced_gradients);
-    context_.ops->fill(context_.on, 0, whole_gradient_);
-  }
-  return layout_.views(whole_gradient_);
+  ParameterViews views = layout_.views(sharded() ? whole_gradient_ : gradients_);
+  if (gradients_begin_) begin(views);
+  return views;
+}
+
+void ShardedUnit::begin(const ParameterViews& gradients) {
+  for (std::size_t i = 0; i < gradients.size(); ++i)
+    if (!spec().parameters[i].product) context_.ops->fill(context_.on, 0, gradients[i]);
 }
 
 void ShardedUnit::initiate_reduce() {
@@ -84,11 +92,16 @@ void ShardedUnit::complete_reduce() {
 }
 
 void ShardedUnit::reduce_replicas() {
+  if (std::exchange(gradients_zeroed_, false)) context_.ops->fill(context_.on, 0, gradients_);  // nobody added
   if (replicas_->size() > 1) replicas_->all_reduce(gradients_);
 }
 
 void ShardedUnit::add_gradients_to_tied() { context_.ops->accumulate(context_.on, gradients_, tied_->gradients_); }
 
-void ShardedUnit::zero_gradients() { context_.ops->fill(context_.on, 0, gradients_); }
+// Without shards layers add to the slice itself: that is zeroed when they begin.
+void ShardedUnit::zero_gradients() {
+  gradients_zeroed_ = !sharded();
+  if (sharded()) context_.ops->fill(context_.on, 0, gradients_);
+}
 
 }  // namespace moesaic

@@ -43,7 +43,10 @@ double mean_loss(Assembly& assembly, const Dataset& data, const ProcessGrid& gri
     MicroBatches here(batches, assembly.context.on);
     assembly.runner.run(forwards(settings.schedule, assembly.runner.place(), std::ssize(batches)), here.views(),
                         Reduction::last_micro_batch, nullptr);
-    sum += assembly.runner.take_loss_sum();
+    Readings readings(assembly.context.on.stream, *assembly.context.on.arena);
+    assembly.runner.add_losses(readings);
+    readings.read();
+    sum += assembly.runner.loss_sums().loss;
   }
   assembly.communicators.world->all_reduce(host_view(&sum, {1}));
   assembly.communicators.tokens->all_reduce(host_view(&labels, {1}));

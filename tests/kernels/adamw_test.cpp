@@ -1,4 +1,5 @@
 #include "moesaic/kernels/adamw.hpp"
+#include "moesaic/kernels/elementwise.hpp"
 
 #include <gtest/gtest.h>
 
@@ -19,7 +20,7 @@ TEST(Adamw, LiteralOfTheFirstStep) {
   const AdamwStep step{.lr = 0.1, .beta1 = 0.5, .beta2 = 0.75, .eps = 0, .weight_decay = 0.5, .gradient_scale = 0.5};
   AdamwStep with_eps = step;
   with_eps.eps = 1e-300;  // 0 / 0 where the gradient is zero otherwise
-  reference::adamw(context, with_eps, gradient, p, m, v);
+  reference::adamw(context, with_eps, gradient, p, m, v, View());
   EXPECT_NEAR(element(p, 0), 0.95 - 0.1, 1e-15);
   EXPECT_NEAR(element(p, 1), 0.95 + 0.1, 1e-15);
   EXPECT_NEAR(element(p, 2), 0.95, 1e-15);
@@ -50,7 +51,7 @@ struct State {
       HostTensor scaled = gradient;
       for (std::int64_t i = 0; i < scaled.view().size(); ++i)
         set_element(scaled, i, element(gradient, i) / static_cast<double>(options.step));
-      reference::adamw(context, options, scaled, p, m, v);
+      reference::adamw(context, options, scaled, p, m, v, View());
     }
   }
   HostTensor p, gradient, m, v;
@@ -71,6 +72,14 @@ TEST(Adamw, TenStepsFollowTheFormula) {
     EXPECT_LT(max_difference(single.p, exact.p), 1e-6);
     EXPECT_LT(max_difference(mixed.p, exact.p), 2e-3) << "moments of 8 bits";
   }
+}
+
+TEST(Adamw, TheCopyIsTheNewParametersRounded) {
+  State state(DType::f32, DType::f32, 131);
+  HostTensor copy(DType::bf16, {131}), expected(DType::bf16, {131});
+  reference::adamw(context, {.lr = 0.5}, state.gradient, state.p, state.m, state.v, copy);
+  reference::copy(context, state.p, expected);
+  EXPECT_EQ(elements(copy), elements(expected));
 }
 
 }  // namespace

@@ -20,8 +20,8 @@ std::vector<std::pair<HostTensor, HostTensor>> recorded;
 HostTensor copy_of(ConstView view) { return make_tensor(view.dtype(), view.extents(), elements(view)); }
 
 void recording_router(const OperatorContext& on, const RouterOptions& options, ConstView logits, ConstView bias,
-                      View probabilities, View indices, View weights) {
-  operators(DeviceKind::cpu).router_forward(on, options, logits, bias, probabilities, indices, weights);
+                      View probabilities, View indices, View weights, View counts, View sums) {
+  operators(DeviceKind::cpu).router_forward(on, options, logits, bias, probabilities, indices, weights, counts, sums);
   recorded.emplace_back(copy_of(probabilities), copy_of(indices));
 }
 

@@ -88,6 +88,9 @@ class Training {
       sharding.reduce(b);
     }
     sharding.finish_gradients();
+    Readings readings(optimizer.context().stream, *optimizer.context().arena);
+    optimizer.add_squares(readings);
+    readings.read();
     return optimizer.gradient_norm();
   }
 
@@ -204,6 +207,9 @@ class OptimizerByHand : public ::testing::Test {
     initialise_random(unit, 0, 1);
     sharding.zero_gradients();
     assign(sharding.gradients(0)[0][0], {3, 4});
+    Readings readings(host_stream, *context.on.arena);
+    optimizer->add_squares(readings);
+    readings.read();
     norm = optimizer->gradient_norm();
     optimizer->update(1, 0.1, norm);
   }

@@ -116,6 +116,20 @@ TEST_F(ShardedUnitTest, LayersOfAnotherTypeReadConvertedCopies) {
   }
 }
 
+TEST_F(ShardedUnitTest, ACopyThatWasWrittenWithTheValuesIsKept) {
+  context.type = DType::bf16;
+  ShardedUnit unit = make_replica();
+  ASSERT_FALSE(unit.copy().absent());
+  set_slice(unit, unit.values(), place);
+  EXPECT_EQ(from_bf16(unit.complete_gather()[1], 4), place(1, 4)) << "at first the gather makes it";
+  context.ops->fill(context.on, 5, unit.copy());
+  unit.copy_written();
+  EXPECT_EQ(from_bf16(unit.complete_gather()[1], 4), 5.0f);
+  unit.values_changed();
+  EXPECT_EQ(from_bf16(unit.complete_gather()[1], 4), place(1, 4));
+  EXPECT_TRUE(size == 1 || make_unit().copy().absent()) << "a sharded unit's copies are made as they are gathered";
+}
+
 TEST_F(ShardedUnitTest, SetValuesWritesTheSlice) {
   ShardedUnit unit = make_unit();
   unit.set_values([&](float* values) { std::fill_n(values, unit.layout().slice(), 4.0f); });
@@ -190,6 +204,42 @@ TEST_F(ShardedUnitTest, ZeroForgetsTheStepBefore) {
   }
   expect_slice(unit, unit.gradients(),
                [this](int p, std::int64_t i) { return static_cast<float>(size) * place(p, i); });
+}
+
+TEST_F(ShardedUnitTest, ProductsAreNotZeroedAndReplaceWhatTheyFind) {
+  spec.parameters[1].product = true;
+  ShardedUnit sharded = make_unit(), whole = make_replica();
+  for (ShardedUnit* unit : {&sharded, &whole}) {
+    const bool cut = unit == &sharded && size > 1;
+    for (int step = 0; step < 2; ++step) {
+      unit->zero_gradients();
+      const ParameterViews views = unit->gradient_views();
+      EXPECT_TRUE(unit->gradients_begin());
+      for (const std::size_t added : {0, 2})
+        for (std::int64_t i = 0; i < views[added].size(); ++i) EXPECT_EQ(views[added].data<float>()[i], 0.0f);
+      for (std::int64_t i = 0; i < views[1].size(); ++i) views[1].data<float>()[i] = place(1, i);
+      unit->gradient_views();
+      EXPECT_FALSE(unit->gradients_begin()) << "asked for a second time";
+      add(views, place);
+      unit->initiate_reduce();
+      unit->complete_reduce();
+    }
+    unit->gradient_views();
+    EXPECT_EQ(unit->gradients_begin(), cut) << "after a reduction the whole gradient begins again, the slice does not";
+    expect_slice(*unit, unit->gradients(), [&](int p, std::int64_t i) {
+      return static_cast<float>((p == 1 ? 2 : 1) * (cut ? size : 1)) * place(p, i);
+    });
+  }
+}
+
+TEST_F(ShardedUnitTest, GradientsThatNobodyAddedToAreZero) {
+  spec.parameters[1].product = true;
+  ShardedUnit unit = make_replica();
+  unit.zero_gradients();
+  add(unit.gradient_views(), place);
+  unit.zero_gradients();
+  unit.reduce_replicas();
+  expect_slice(unit, unit.gradients(), [](int, std::int64_t) { return 0.0f; });
 }
 
 TEST_F(ShardedUnitTest, OneShardIsTheWholeWithoutCopies) {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "moesaic/io/safetensors.hpp"
-#include "moesaic/layers/head.hpp"
+#include "moesaic/layers/prediction_head.hpp"
 #include "moesaic/models/family.hpp"
 #include "moesaic/models/model.hpp"
 #include "support/host_tensor.hpp"
@@ -37,11 +37,21 @@ class LocalBatch {
   }
   LocalBatch(const LocalBatch&) = delete;
 
+  /// From now on the micro-batch predicts: labels are the next ids, next_labels those one token further on.
+  void predict(std::vector<std::int32_t> next_labels, double weight) {
+    next_labels_ = std::move(next_labels);
+    batch_.predicts = true;
+    batch_.next_ids = batch_.labels;
+    batch_.next_labels = host_view(std::as_const(next_labels_).data(), {std::ssize(next_labels_)});
+    const auto ignored = std::count(next_labels_.begin(), next_labels_.end(), -1);
+    batch_.prediction_scale = weight / static_cast<double>(std::ssize(next_labels_) - ignored);
+  }
+
   MicroBatch& operator*() { return batch_; }
   MicroBatch* operator->() { return &batch_; }
 
  private:
-  std::vector<std::int32_t> ids_, labels_, positions_;
+  std::vector<std::int32_t> ids_, labels_, positions_, next_labels_;
   MicroBatch batch_;
 };
 
@@ -64,6 +74,8 @@ class LocalModel {
     std::vector<HostTensor> outputs;  ///< copies of what each block but the head returned, [tokens, hidden]
 
     const HeadState& head() const { return static_cast<const HeadState&>(*states.back()); }
+    /// Of a model that predicts.
+    const OutputState& prediction() const { return static_cast<const PredictionHeadState&>(*states.back()).prediction; }
   };
 
   /// `ops` must outlive the model. Values are not set, gradients are zero.
@@ -97,6 +109,7 @@ class LocalModel {
 
   void load(const SafetensorsFolder& folder) {
     for (const HfPiece& piece : hf_pieces(spec_)) {
+      if (piece.copy) continue;
       std::vector<double> values(static_cast<std::size_t>(piece.shape.size()));
       folder.read_slice(piece.tensor, 0, piece.shape.size(), values.data());
       for (std::int64_t i = 0; i < piece.shape.size(); ++i)

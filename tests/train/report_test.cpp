@@ -18,6 +18,7 @@ StepMetrics metrics_at(std::int64_t step, double loss, double seconds) {
   return {.step = step,
           .loss = loss,
           .auxiliary_loss = 1.02,
+          .prediction_loss = std::nullopt,
           .validation_loss = std::nullopt,
           .grad_norm = 0.84,
           .lr = 1.9e-3,
@@ -26,7 +27,8 @@ StepMetrics metrics_at(std::int64_t step, double loss, double seconds) {
           .tokens_per_second_per_rank = 1000,
           .tflops_per_rank = 0.5,
           .expert_load = 1.31,
-          .memory_peak_bytes = 1 << 30};
+          .memory_peak_bytes = 1 << 30,
+          .checkpoint = {}};
 }
 
 class UtcReport : public ::testing::Test {

@@ -21,8 +21,9 @@ struct AdamwStep {
 ///   p = p * (1 - lr * weight_decay);  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
 ///   p = p - lr * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps).
 /// All flat and of one size. parameters, gradient: f32 (or f64); moments: the same, or bf16 (rounded after the update).
+/// copy: absent, or bf16: the new p of f32 parameters, rounded.
 using Adamw = void(const OperatorContext&, const AdamwStep&, ConstView gradient, View parameters, View first_moment,
-                   View second_moment);
+                   View second_moment, View copy);
 
 namespace reference {
 Adamw adamw;

@@ -10,8 +10,10 @@
 #include "moesaic/kernels/dispatch.hpp"
 #include "moesaic/kernels/elementwise.hpp"
 #include "moesaic/kernels/embedding.hpp"
+#include "moesaic/kernels/experts.hpp"
 #include "moesaic/kernels/fill_normal.hpp"
 #include "moesaic/kernels/gemm.hpp"
+#include "moesaic/kernels/head_norm_rotary.hpp"
 #include "moesaic/kernels/joined_keys.hpp"
 #include "moesaic/kernels/permutation.hpp"
 #include "moesaic/kernels/rms_norm.hpp"
@@ -29,8 +31,11 @@ struct Operators {
   GroupedGemm* grouped_gemm = nullptr;
   GroupedGemmWeightGradient* grouped_gemm_weight_gradient = nullptr;
   RmsNormForward* rms_norm_forward = nullptr;
+  RmsNormResidualForward* rms_norm_residual_forward = nullptr;
   RmsNormBackward* rms_norm_backward = nullptr;
   Rotary* rotary = nullptr;
+  HeadNormRotaryForward* head_norm_rotary_forward = nullptr;
+  HeadNormRotaryBackward* head_norm_rotary_backward = nullptr;
   AttentionForward* attention_forward = nullptr;
   AttentionBackward* attention_backward = nullptr;
   AttentionMerge* attention_merge = nullptr;
@@ -51,6 +56,8 @@ struct Operators {
   GatherRows* gather_rows = nullptr;
   CombineRows* combine_rows = nullptr;
   CombineRowsBackward* combine_rows_backward = nullptr;
+  ExpertUp* expert_up = nullptr;
+  ExpertDownBackward* expert_down_backward = nullptr;
   DispatchDestinations* dispatch_destinations = nullptr;
   DispatchRouting* dispatch_routing = nullptr;
   DispatchWeightsGradient* dispatch_weights_gradient = nullptr;

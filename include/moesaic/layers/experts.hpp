@@ -1,6 +1,8 @@
 #pragma once
 /// The experts of one rank: SwiGLU feed-forwards over rows in expert order.
 
+#include <array>
+
 #include "moesaic/layers/context.hpp"
 #include "moesaic/layers/expert_exchange.hpp"
 
@@ -14,14 +16,21 @@ struct ExpertViews {
   View down_bias = {};     ///< [experts, hidden]; absent: none
 };
 
-/// Slots are rows in expert order. Slot rows are gathered again for the weight gradient rather than kept.
+/// Slots are rows in expert order. Of a micro-batch's products backward reads gate_up alone; rows of slots are gathered
+/// where they are needed rather than kept.
 struct ExpertState {
-  Tensor offsets;     ///< i64 [experts + 1]
-  Tensor slot_token;  ///< i32 [rows * top_k]
-  Tensor token_slot;  ///< i32 [rows, top_k]
-  Tensor gate_up;     ///< [slots, 2 * width]; after the input gradient: its gradient
-  Tensor activated;   ///< [slots, width], computed again by the input gradient
-  Tensor down;        ///< [slots, hidden]; after the input gradient: its gradient
+  Tensor offsets;          ///< i64 [experts + 1]
+  Tensor slot_token;       ///< i32 [rows * top_k]
+  Tensor token_slot;       ///< i32 [rows, top_k]
+  Tensor gate_up;          ///< [slots, 2 * width]; after the input gradient: its gradient
+  Tensor activated;        ///< [slots, width], set by the input gradient: times the slot's routing weight
+  Tensor output_gradient;  ///< [rows, hidden], set by the input gradient
+
+  static constexpr std::size_t tensors = 6;
+  /// Each of them: what must move with the state.
+  std::array<Tensor*, tensors> all() {
+    return {&offsets, &slot_token, &token_slot, &gate_up, &activated, &output_gradient};
+  }
 };
 
 /// Gradients of what experts were given.

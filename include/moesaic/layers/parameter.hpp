@@ -16,6 +16,8 @@ struct ParameterSpec {
   Extents shape;     ///< global shape; of expert parameters the first extent counts experts
   Initialisation initialisation = Initialisation::normal;
   bool matrix = true;  ///< decays under optimizer.decay = matrices
+  /// Its gradient is one product, which replaces what is there when LayerContext::gradients_begin: it need not be zeroed.
+  bool product = false;
 };
 
 /// Parameters that are gathered, reduced and stored together. A block has one or more units.

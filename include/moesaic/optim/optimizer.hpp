@@ -4,6 +4,7 @@
 #include "moesaic/kernels/operators.hpp"
 #include "moesaic/optim/settings.hpp"
 #include "moesaic/parallel/fully_sharded.hpp"
+#include "moesaic/tensor/readings.hpp"
 
 namespace moesaic {
 
@@ -16,8 +17,10 @@ class Optimizer {
             const std::vector<std::unique_ptr<ShardedUnit>>& units, std::vector<std::string> names,
             Communicator& world);
 
-  /// The norm of the summed gradients of the whole model before clipping: sum of squares a tensor in f64 (a sharded
-  /// tensor's parts added in rank order), then over tensors in name order. The same on every rank. Collective.
+  /// Computes the squares of this rank's gradients and adds them to `readings`.
+  void add_squares(Readings& readings);
+  /// After these were read: the norm of the summed gradients of the whole model before clipping: sum of squares a tensor in
+  /// f64 (a sharded tensor's parts added in rank order), then over tensors in name order. The same on every rank. Collective.
   double gradient_norm();
 
   /// One update: clip to settings.clip, then AdamW. `step` counts from 1.
@@ -51,7 +54,8 @@ class Optimizer {
   Communicator* world_;
   std::vector<Moments> moments_;
   std::vector<Part> parts_;
-  Tensor part_sums_;  ///< f64 [parts]
+  Tensor part_sums_;             ///< f64 [parts]
+  std::vector<double> squares_;  ///< the same as they were read last
 };
 
 }  // namespace moesaic

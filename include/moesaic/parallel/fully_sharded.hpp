@@ -26,6 +26,8 @@ class FullySharded {
 
   /// Where block `block` adds its weight gradients, after a reduction of it that is still under way was completed.
   BlockViews gradients(int block);
+  /// What LayerContext::gradients_begin is to be for what gradients(block) gave last.
+  bool gradients_begin(int block) const;
   /// Starts to reduce the gradients of `block` and completes the reduction that was started before it.
   void reduce(int block);
   /// Completes the reduction still under way.
@@ -37,8 +39,6 @@ class FullySharded {
 
   /// Sums over replicas, then adds a tied head's gradients to its embedding's. After the last micro-batch of a step.
   void finish_gradients();
-  /// After masters were set or updated, before the next gather: renews copies that are kept.
-  void values_changed();
   void zero_gradients();
 
   /// Bytes of the largest block's gathered weights.

@@ -13,7 +13,7 @@ namespace moesaic {
 /// Gather before use, release after; the whole gradient is accumulated, then reduced into the slice. With one shard
 /// there is nothing to gather or to reduce: the whole is the slice itself.
 /// Slices are masters, of the accumulator type; what layers read has the context's type, and converted slices are what
-/// travels. One shard of another type than its layers read keeps a converted copy.
+/// travels. One shard of another type than its layers read keeps a converted copy (a tied unit's is the other's).
 class ShardedUnit {
  public:
   /// `shards` and `replicas` must outlive the unit. The slices of values and gradients are allocated, not filled.
@@ -36,8 +36,12 @@ class ShardedUnit {
 
   /// `write` fills this rank's slice [layout().slice()], in host memory. Not of a tied unit; masters of f32.
   void set_values(const std::function<void(float*)>& write);
-  /// Makes the kept copy, if there is one, anew from the values.
-  void values_changed();
+  /// The converted copy that is kept, flat like the values; absent where none is.
+  View copy() const { return tied_ ? tied_->copy() : copy_.view(); }
+  /// The values were written, the copy was not: the next gather renews it. So it is at first.
+  void values_changed() { copy_holds_ = false; }
+  /// The copy was written together with the values.
+  void copy_written() { copy_holds_ = true; }
 
   /// Starts to collect the whole; no effect when it is here or on its way.
   void initiate_gather();
@@ -46,8 +50,11 @@ class ShardedUnit {
   /// Frees the gathered copy.
   void release();
 
-  /// Views of the whole gradient to add to; zeroed when it is first asked for after a reduction.
+  /// Views of the whole gradient to add to. What is first asked for after zero_gradients() or a reduction is zero, but
+  /// for products (ParameterSpec::product), which may be anything.
   ParameterViews gradient_views();
+  /// Whether what gradient_views() gave last was asked for first.
+  bool gradients_begin() const { return gradients_begin_; }
   /// Starts to sum the whole gradient over the shards into this rank's slice.
   void initiate_reduce();
   /// Adds the sum to the slice and frees the whole gradient.
@@ -62,6 +69,9 @@ class ShardedUnit {
  private:
   bool sharded() const { return layout_.placement().shards > 1; }
   bool keeps_copy() const { return !sharded() && context_.type != type_; }
+  View current_copy();
+  /// Zeroes what is added to: all but the products.
+  void begin(const ParameterViews& gradients);
   ConstView own_part();
 
   UnitLayout layout_;
@@ -71,7 +81,8 @@ class ShardedUnit {
   Communicator* replicas_;
   ShardedUnit* tied_;
   std::vector<SlicePiece> pieces_;
-  Tensor values_, gradients_;
+  Tensor values_, copy_, gradients_;
+  bool copy_holds_ = false, gradients_zeroed_ = false, gradients_begin_ = false;
   Tensor gathered_, whole_gradient_, reduced_;
   Pending gathering_, reducing_;
 };

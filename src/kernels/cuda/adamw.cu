@@ -38,11 +38,11 @@ __device__ inline void update(const Constants& c, float gradient, float& p, floa
   p = c.keep * p - c.rate * m / (sqrtf(v) * c.inverse_root + c.eps);
 }
 
-/// Reads 4 + 4 + moments, writes 4 + moments bytes an element; each thread takes `count` neighbours at a time.
-template <class Moment, int count>
+/// Reads 4 + 4 + moments, writes 4 + moments (+ 2) bytes an element; each thread takes `count` neighbours at a time.
+template <class Moment, int count, bool copies>
 __global__ void __launch_bounds__(block_threads)
     adamw_kernel(Constants constants, std::int64_t vectors, const float* gradient, float* parameters,
-                 Moment* first_moment, Moment* second_moment) {
+                 Moment* first_moment, Moment* second_moment, bf16* copy) {
   const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < vectors; i += step) {
     float g[count], p[count], m[count], v[count];
@@ -55,6 +55,7 @@ __global__ void __launch_bounds__(block_threads)
     store(p, parameters + i * count);
     store(m, first_moment + i * count);
     store(v, second_moment + i * count);
+    if constexpr (copies) store(p, copy + i * count);
   }
 }
 
@@ -63,13 +64,16 @@ template <class Moment> struct Arrays {
   float* parameters;
   Moment* first_moment;
   Moment* second_moment;
+  bf16* copy;  ///< or null
 
   Arrays from(std::int64_t element) const {
-    return {gradient + element, parameters + element, first_moment + element, second_moment + element};
+    return {gradient + element, parameters + element, first_moment + element, second_moment + element,
+            copy ? copy + element : nullptr};
   }
   bool vectors_fit(int count) const {
     return aligned(gradient, 4 * count) && aligned(parameters, 4 * count) &&
-           aligned(first_moment, sizeof(Moment) * count) && aligned(second_moment, sizeof(Moment) * count);
+           aligned(first_moment, sizeof(Moment) * count) && aligned(second_moment, sizeof(Moment) * count) &&
+           aligned(copy, sizeof(bf16) * count);
   }
 };
 
@@ -77,8 +81,9 @@ template <int count, class Moment>
 void launch(cudaStream_t stream, const Constants& constants, std::int64_t vectors, const Arrays<Moment>& arrays) {
   if (vectors == 0) return;
   const auto blocks = static_cast<unsigned>(std::min(max_blocks, ceil_divide(vectors, block_threads)));
-  adamw_kernel<Moment, count><<<blocks, block_threads, 0, stream>>>(
-      constants, vectors, arrays.gradient, arrays.parameters, arrays.first_moment, arrays.second_moment);
+  const auto kernel = arrays.copy ? adamw_kernel<Moment, count, true> : adamw_kernel<Moment, count, false>;
+  kernel<<<blocks, block_threads, 0, stream>>>(constants, vectors, arrays.gradient, arrays.parameters,
+                                               arrays.first_moment, arrays.second_moment, arrays.copy);
   check_cuda(cudaGetLastError(), "the AdamW kernel");
 }
 
@@ -93,12 +98,13 @@ void run(cudaStream_t stream, const Constants& constants, std::int64_t size, con
 }  // namespace
 
 void adamw(const OperatorContext& context, const AdamwStep& step, ConstView gradient, View parameters,
-           View first_moment, View second_moment) {
+           View first_moment, View second_moment, View copy) {
   MOESAIC_EXPECT(gradient.size() == parameters.size() && first_moment.dtype() == second_moment.dtype());
+  MOESAIC_EXPECT(copy.absent() || copy.size() == parameters.size());
   const auto with_moments = [&]<class Moment>(Moment) {
     run(cuda_stream(context.stream), constants_of(step), parameters.size(),
         Arrays<Moment>{gradient.data<float>(), parameters.data<float>(), first_moment.data<Moment>(),
-                       second_moment.data<Moment>()});
+                       second_moment.data<Moment>(), copy.absent() ? nullptr : copy.data<bf16>()});
   };
   const bool floats = gradient.dtype() == DType::f32 && parameters.dtype() == DType::f32;
   if (floats && first_moment.dtype() == DType::f32) return with_moments(float{});

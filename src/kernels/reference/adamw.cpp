@@ -1,4 +1,5 @@
 #include "moesaic/kernels/adamw.hpp"
+#include "moesaic/kernels/elementwise.hpp"
 
 #include <cmath>
 
@@ -57,8 +58,8 @@ void update_all(const AdamwStep& step, ConstView gradient, View parameters, View
 
 }  // namespace
 
-void adamw(const OperatorContext&, const AdamwStep& step, ConstView gradient, View parameters, View first_moment,
-           View second_moment) {
+void adamw(const OperatorContext& context, const AdamwStep& step, ConstView gradient, View parameters,
+           View first_moment, View second_moment, View rounded) {
   MOESAIC_EXPECT(gradient.size() == parameters.size() && first_moment.size() == parameters.size());
   MOESAIC_EXPECT(first_moment.dtype() == second_moment.dtype() && second_moment.size() == parameters.size());
   MOESAIC_EXPECT(step.step >= 1);
@@ -69,6 +70,7 @@ void adamw(const OperatorContext&, const AdamwStep& step, ConstView gradient, Vi
       update_all<T, T>(step, gradient, parameters, first_moment, second_moment);
     }
   });
+  if (!rounded.absent()) copy(context, parameters, rounded);
 }
 
 }  // namespace moesaic::reference

@@ -192,8 +192,9 @@ void group_statistics(RouterScores scores, ConstView probabilities, ConstView in
 
 }  // namespace
 
-void router_forward(const OperatorContext&, const RouterOptions& options, ConstView logits, ConstView selection_bias,
-                    View probabilities, View indices, View weights) {
+void router_forward(const OperatorContext& context, const RouterOptions& options, ConstView logits,
+                    ConstView selection_bias, View probabilities, View indices, View weights, View counts,
+                    View probability_sums) {
   MOESAIC_EXPECT(options.groups > 0 && logits.extent(1) % options.groups == 0);
   MOESAIC_EXPECT(0 < options.top_groups && options.top_groups <= options.groups);
   MOESAIC_EXPECT(options.top_k <= options.top_groups * (logits.extent(1) / options.groups));
@@ -205,6 +206,7 @@ void router_forward(const OperatorContext&, const RouterOptions& options, ConstV
                   row_of<std::int32_t>(indices, t), row_of<T>(weights, t));
     });
   });
+  if (!counts.absent()) router_statistics(context, options.scores, probabilities, indices, counts, probability_sums);
 }
 
 void router_backward(const OperatorContext&, const RouterOptions& options, ConstView probabilities, ConstView indices,
