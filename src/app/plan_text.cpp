@@ -58,9 +58,9 @@ std::string shortened(const std::string& text) {
 }
 
 std::string model_text(const ModelSpec& spec) {
-  return heading("model", fmt::format("{}, {} and hidden {}: {} parameters, {} of them active", spec.family,
-                                      count(std::ssize(spec.blocks), "layer"), spec.hidden,
-                                      format_count(static_cast<double>(spec.total_parameters())),
+  return heading("model", fmt::format("{}, {}{} and hidden {}: {} parameters, {} of them active", spec.family,
+                                      count(spec.layers(), "layer"), spec.predicts ? ", multi-token prediction" : "",
+                                      spec.hidden, format_count(static_cast<double>(spec.total_parameters())),
                                       format_count(static_cast<double>(spec.active_parameters()))));
 }
 
@@ -105,14 +105,15 @@ std::string numbers_text(const RunSettings& settings, const RunPlan& plan) {
 }
 
 /// "embedding, layers 0-11".
-std::string blocks_text(const BlockRange& range, std::int64_t layers) {
+std::string blocks_text(const BlockRange& range, const ModelSpec& spec) {
+  const std::int64_t layers = spec.layers();
   std::string text;
   const auto add = [&text](const std::string& more) { text += (text.empty() ? "" : ", ") + more; };
   const std::int64_t first = std::max<std::int64_t>(range.first, 1), last = std::min(range.last - 1, layers);
   if (range.first == 0) add("embedding");
   if (first == last) add(fmt::format("layer {}", first - 1));
   if (first < last) add(fmt::format("layers {}-{}", first - 1, last - 1));
-  if (range.last == layers + 2) add("head");
+  if (range.last == layers + 2) add(spec.predicts ? "head with multi-token prediction" : "head");
   return text;
 }
 
@@ -122,7 +123,7 @@ std::string stages_text(const RunPlan& plan) {
   for (std::size_t stage = 0; stage < plan.stage_flops.size(); ++stage) {
     std::string blocks;
     for (const BlockRange& range : plan.parts.ranges_of(plan.first_rank_of(static_cast<int>(stage))))
-      blocks += (blocks.empty() ? "" : " | ") + blocks_text(range, std::ssize(plan.parts.spec.blocks));
+      blocks += (blocks.empty() ? "" : " | ") + blocks_text(range, plan.parts.spec);
     text += fmt::format("  stage {:<4} {:5.1f} % of the work: {}\n", stage,
                         100 * plan.stage_flops[stage] / plan.flops_per_token, blocks);
   }
@@ -145,7 +146,17 @@ std::string note_on(Label label, const RunPlan& plan) {
   return "";
 }
 
-std::string memory_text(const RunPlan& plan) {
+/// What uneven routing can add, where receive buffers are bounded.
+std::string full_buffers_text(const RunSettings& settings, const RunPlan& plan) {
+  if (plan.device == DeviceKind::cpu || plan.parts.grid.extent(Axis::expert) == 1) return "";
+  const Rehearsal full =
+      rehearse(settings, plan.parts, plan.first_rank_of(plan.fullest), plan.device, ExpertLoad::full);
+  return row("experts at the bound", format_bytes(full.peak),
+             fmt::format("{:>9}  were all MoE layers at moe.receive_bound = {}", format_bytes(full.reach),
+                         settings.receive_bound));
+}
+
+std::string memory_text(const RunSettings& settings, const RunPlan& plan) {
   const Rehearsal& rank = plan.rehearsal;
   const bool staged = plan.stage_flops.size() > 1;
   std::string text = fmt::format("\nmemory of a rank{}: each term when all together are most, and at its own most\n",
@@ -157,6 +168,7 @@ std::string memory_text(const RunPlan& plan) {
   }
   text += row("together", format_bytes(rank.peak),
               fmt::format("{:>9}  with the gaps in between", format_bytes(rank.reach)));
+  text += full_buffers_text(settings, plan);
   return text + row("device memory", format_bytes(plan.memory), fmt::format("{:>9}  run.device_memory", ""));
 }
 
@@ -224,7 +236,7 @@ std::string schedule_text(const RunSettings& settings, const RunPlan& plan) {
 
 std::string plan_text(const RunSettings& settings, const RunPlan& plan, const Machine& machine) {
   return model_text(plan.parts.spec) + grid_text(plan.parts.grid, machine) + batch_text(settings, plan) +
-         share_text(plan) + numbers_text(settings, plan) + stages_text(plan) + memory_text(plan) +
+         share_text(plan) + numbers_text(settings, plan) + stages_text(plan) + memory_text(settings, plan) +
          compute_text(settings, plan) + exchange_text(plan, machine) + reduce_text(settings, plan) +
          schedule_text(settings, plan);
 }

@@ -109,4 +109,10 @@ Communicator& ranks_that_share(BalanceScope scope, const Communicators& communic
   return scope == BalanceScope::batch ? *communicators.tokens : *communicators.context;
 }
 
+ReceiveBound receive_bound(const RunSettings& settings, const ProcessGrid& grid, DeviceKind device) {
+  if (device == DeviceKind::cpu && !settings.bound_on_host) return {};
+  return {.factor = settings.receive_bound,
+          .tokens = settings.micro_batch * (settings.data.sequence / grid.extent(Axis::context))};
+}
+
 }  // namespace moesaic

@@ -45,6 +45,8 @@ says 'FLOPs' '^  a token +6.8813 MFLOP$'
 says 'the exchange' '^  pipeline +[0-9.]+ KiB  within a node$'
 says 'the idle share' '^schedule 1f1b: 33.3 % idle'
 says 'the drawing' '^stage 3 \| .  .  .  F0 B0--- F1 B1--- F2 B2--- F3 B3--- F4 B4--- F5 B5--- .  .  .  .  .  .$'
+plans 'full receive buffers' 0 '^  experts at the bound +[0-9.]+ MiB +[0-9.]+ MiB  were all MoE layers at moe.receive_bound = 3$' \
+  inputs/quickstart.ini --ranks 4 grid.expert=4 run.device=auto moe.receive_bound=3
 # The drawings of the documentation are the program's.
 for schedule in 1f1b zero_bubble; do
   plans "drawing of $schedule" 0 "^schedule $schedule:" "${four_stages[@]}" grid.schedule="$schedule"

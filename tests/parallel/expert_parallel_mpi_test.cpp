@@ -247,7 +247,7 @@ class ExpertTrafficTest : public ExpertParallelTest {
   /// A token travels once to each other rank that holds any of its experts, and comes back as one row.
   void expect_bytes(std::int64_t top_k, std::int64_t row_copies_sent, std::int64_t row_copies_received,
                     const Tokens& tokens, std::int64_t count, std::int64_t experts) {
-    const std::int64_t row = hidden_width * 4, weights = top_k * 4, counts = 16 * (size - 1);
+    const std::int64_t row = hidden_width * 4, weights = top_k * 4, counts = 8 * (1 + 2 * size) * (size - 1);
     const auto mine = [&](const HostTensor& all) { return all.view().rows(rank * count, (rank + 1) * count); };
     const auto expect = [&](const char* what, std::int64_t sent, std::int64_t received) {
       const Traffic traffic = since_last();

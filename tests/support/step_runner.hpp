@@ -55,12 +55,13 @@ class StepRunner {
             .balance = settings_.balance,
             .scope = settings_.auxiliary_scope,
             .auxiliary_coefficient = settings_.auxiliary_coefficient.value_or(0),
-            .bias_rate = settings_.bias_rate};
+            .bias_rate = settings_.bias_rate,
+            .prediction_weight = settings_.prediction_weight};
   }
   HostBatch read(Block sequences) const {
     const Sampler sampler(inputs.data.training->rows(), settings_.data.shuffle, settings_.seed);
     return read_batch(*inputs.data.training, sampler, finished_ * settings_.global_batch, sequences,
-                      settings_.data.sequence);
+                      settings_.data.sequence, inputs.spec.predicts ? Lookahead::two_tokens : Lookahead::one_token);
   }
   std::vector<HostBatch> batches() const {
     const BatchCut cut = plan().cut;
@@ -69,6 +70,7 @@ class StepRunner {
     for (std::int64_t m = 0; m < cut.micro_batches(); ++m)
       mine.push_back(part_of(read(cut.sequences(inputs.grid.data_rank(rank), m)), inputs.grid.extent(Axis::context),
                              inputs.grid.coordinate(rank, Axis::context)));
+    for (HostBatch& batch : mine) batch.divisible = cut.largest_micro_batch() > 1;
     return mine;
   }
 

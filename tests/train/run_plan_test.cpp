@@ -65,13 +65,13 @@ TEST(Plan, ReplicasSumSlicesOnce) {
   EXPECT_EQ(exchange_of(rehearsed(settings, 2)).replicate, 4 * (16384 + 16448 + layers * (12960 + 49152)));
 }
 
-/// 32 tokens that go to two experts each leave a rank of two with 24 copies.
+/// 32 tokens that go to two experts each leave a rank of two with 24 copies; five counts of 8 bytes go before them.
 TEST(Plan, ExpertsExchangeTokens) {
   constexpr std::int64_t m = 10, c = 24, row = 4 * hidden, top_k = 2;
   EXPECT_EQ(even_dispatch_rows(length, top_k, 2), c);
   RunSettings settings = small_run(2 * m);
   settings.grid.expert = 2;
-  const std::int64_t dispatch = c * (row + 8 * top_k) + 16, back = c * row, gradients = c * (row + 4 * top_k);
+  const std::int64_t dispatch = c * (row + 8 * top_k) + 40, back = c * row, gradients = c * (row + 4 * top_k);
   EXPECT_EQ(exchange_of(rehearsed(settings, 2)).expert, m * layers * (dispatch + 2 * back + gradients));
   settings.recompute = Recompute::selective;
   EXPECT_EQ(exchange_of(rehearsed(settings, 2)).expert, m * layers * (2 * dispatch + 2 * back + gradients));

@@ -1,7 +1,9 @@
 #pragma once
 /// The seam between a MoE layer and wherever its experts are. Layers know no ranks: on one rank it is the identity.
 
+#include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "moesaic/layers/context.hpp"
 
@@ -21,6 +23,22 @@ struct RoutedGradients {
   Tensor weights;  ///< accumulator type [tokens, top_k]
 };
 
+/// Tokens chose experts so unevenly that what would arrive at some rank of the group exceeds its receive buffers.
+struct ExpertOverflow {
+  std::int64_t rows = 0, slots = 0;            ///< that would arrive at this rank
+  std::int64_t most_rows = 0, most_slots = 0;  ///< that its buffers hold
+  std::int64_t range = 0;                      ///< as many tokens of each rank fit, whatever they choose
+  std::int64_t rounds = 0;  ///< of such ranges, in which all tokens of each rank are carried; 0: they are not carried
+
+  /// How full the buffers would be: above 1 on some rank of the group.
+  double fullness() const {
+    const auto of = [](std::int64_t all, std::int64_t most) {
+      return most == 0 ? 0 : static_cast<double>(all) / static_cast<double>(most);
+    };
+    return std::max(of(rows, most_rows), of(slots, most_slots));
+  }
+};
+
 /// One micro-batch of one layer on its way: dispatch, combine, and both again for the gradients, in this order. A passage
 /// that is made again for the backward alone leaves out the first combine.
 /// Each initiate starts an exchange and returns; the matching complete ends it. All ranks of an expert group
@@ -28,6 +46,10 @@ struct RoutedGradients {
 class ExpertPassage {
  public:
   virtual ~ExpertPassage() = default;
+
+  /// Known from the beginning, the same on all ranks of the group but for what arrives. Where there is one, nothing else may
+  /// be asked of this passage.
+  virtual std::optional<ExpertOverflow> overflow() const { return std::nullopt; }
 
   /// hidden: [tokens, hidden], must stay alive until the passage is destroyed.
   virtual void initiate_dispatch(ConstView hidden) = 0;

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "moesaic/layers/dense.hpp"
-#include "moesaic/layers/experts.hpp"
+#include "moesaic/layers/expert_rounds.hpp"
 #include "moesaic/layers/feed_forward.hpp"
 #include "moesaic/layers/moe_spec.hpp"
 #include "moesaic/layers/router.hpp"
@@ -20,6 +20,7 @@ struct MoeState : FeedForwardState {
   ExpertState experts;
   std::unique_ptr<ExpertPassage> passage;
   const ExpertInput* expert_input = nullptr;  ///< the passage's
+  std::optional<ExpertRounds> rounds;         ///< instead of these three, where receive buffers overflow
   std::unique_ptr<FeedForwardState> shared;
 };
 
@@ -48,8 +49,16 @@ class MoeLayer : public FeedForward {
   void backward_weight(const LayerContext&, FeedForwardState& state, const FeedForwardViews& gradients) const override;
 
  private:
-  /// Sends x on its way along the routing in `state`.
+  /// Sends x on its way along the routing in `state`, unless it needs rounds.
   void initiate_dispatch(const LayerContext&, ConstView x, MoeState& state) const;
+  /// The passage does not hold what it would carry.
+  void begin_rounds(const MicroBatch&, ExpertOverflow overflow, MoeState& state) const;
+  /// What comes of x at its experts, from where initiate_dispatch left it.
+  Tensor run_experts(const LayerContext&, const FeedForwardViews& weights, MoeState& state) const;
+  /// Gradients of what the experts were given, once shared experts have been served.
+  RoutedGradients experts_gradient(const LayerContext&, const FeedForwardViews& weights, ConstView output_gradient,
+                                   MoeState& state) const;
+  void add_expert_gradients(const LayerContext&, const ExpertViews& gradients, MoeState& state) const;
   /// The last of the dense parameters.
   FeedForwardViews shared_views(const FeedForwardViews& views) const;
 
@@ -57,6 +66,7 @@ class MoeLayer : public FeedForward {
   std::string prefix_;
   ExpertExchange& exchange_;
   Router router_;
+  std::optional<ExpertOverflow>* overflow_;  ///< where it is noted; null: nobody asks
   std::optional<DenseFeedForward> shared_;
 };
 

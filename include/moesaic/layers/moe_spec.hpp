@@ -2,9 +2,11 @@
 /// A mixture of experts as data, and what its layer keeps and counts.
 
 #include <cstdint>
+#include <optional>
 
 #include "moesaic/kernels/router.hpp"
 #include "moesaic/kernels/swiglu.hpp"
+#include "moesaic/layers/expert_exchange.hpp"
 #include "moesaic/tensor/view.hpp"
 
 namespace moesaic {
@@ -33,11 +35,13 @@ struct MoeSpec {
   bool biased() const { return selection_bias || balance == Balance::bias; }
 };
 
-/// What a MoE layer keeps between steps and counts within one; owned by the model, in device memory.
+/// What a MoE layer keeps between steps and counts within one; owned by the model, views in device memory.
 struct MoeAccounts {
   View selection_bias;  ///< accumulator type [experts]; absent unless MoeSpec::biased. State: saved, no gradient.
   View load;            ///< i64 [experts]: slots routed to each expert since it was last zeroed, this rank's tokens
   View auxiliary_loss;  ///< f64 [1]: sum of balance_weight * loss since it was last zeroed, this rank's tokens
+  std::optional<ExpertOverflow>* overflow =
+      nullptr;  ///< on the host: the fullest since it was last zeroed; null: nobody asks
 };
 
 }  // namespace moesaic

@@ -5,6 +5,7 @@
 
 #include "moesaic/io/hf_config.hpp"
 #include "moesaic/models/model.hpp"
+#include "moesaic/parallel/expert_parallel.hpp"
 #include "moesaic/parallel/pipeline_link.hpp"
 #include "moesaic/train/settings.hpp"
 #include "moesaic/train/stage_runner.hpp"
@@ -34,5 +35,8 @@ struct Decomposition {
 
 /// The communicator over the ranks whose tokens a balance loss is taken of: those of one sequence, or of one micro-batch.
 Communicator& ranks_that_share(BalanceScope scope, const Communicators& communicators);
+
+/// How much may arrive at the experts of a rank. On the CPU buffers grow.
+ReceiveBound receive_bound(const RunSettings& settings, const ProcessGrid& grid, DeviceKind device);
 
 }  // namespace moesaic
