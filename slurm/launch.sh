@@ -59,17 +59,33 @@ forward() {
   kill -USR1 "$launcher" 2>/dev/null
 }
 
+# mpirun of Open MPI 4.1.4 may lock itself up when a rank dies: it then never reaps its dead children, and would keep the
+# allocation until its end. A dead child that is there in three looks on end tells. Its ranks end with it.
+watch_launcher() {
+  local looks=0
+  while sleep "${LAUNCHER_LOOKS:-20}" && kill -0 "$1" 2>/dev/null; do
+    if pgrep -r Z -P "$1" >/dev/null; then looks=$((looks + 1)); else looks=0; fi
+    [ "$looks" -lt 3 ] && continue
+    say "${launch[0]} hangs behind a dead process; ending it"
+    kill -KILL "$1"
+    return
+  done
+}
+
 run() {
-  local status
+  local status watch
   say "job $SLURM_JOB_ID, restart ${SLURM_RESTART_COUNT:-0}: ${launch[*]} $program $*"
   "${launch[@]}" "$program" "$@" &
   launcher=$!
+  [ "${launch[0]}" = srun ] || watch_launcher "$launcher" &
+  watch=$!
   trap 'forward USR1' USR1
   trap 'forward TERM' TERM
   # A trapped signal ends `wait` early, so only a wait after the end tells the launcher's status.
   while kill -0 "$launcher" 2>/dev/null; do wait "$launcher"; done
   wait "$launcher"
   status=$?
+  kill "$watch" 2>/dev/null
   say "the run ended with status $status"
   return "$status"
 }

@@ -159,6 +159,7 @@ RunSettings read_deck(const std::filesystem::path& deck, const std::vector<std::
   set_all(values, settings);
   check_combinations(settings);
   settings.deck = resolved_deck(values);
+  settings.default_deck = resolved_deck({});
   return settings;
 }
 

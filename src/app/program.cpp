@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <optional>
 
 #include "moesaic/app/build_info.hpp"
 #include "moesaic/app/deck.hpp"
@@ -17,6 +18,7 @@
 #include "moesaic/comm/agreement.hpp"
 #include "moesaic/comm/mpi_communicator.hpp"
 #include "moesaic/train/run.hpp"
+#include "moesaic/train/stop_request.hpp"
 
 namespace moesaic {
 namespace {
@@ -32,6 +34,7 @@ constexpr const char* usage = R"(moesaic trains Mixture-of-Experts models.
   moesaic plan DECK --ranks N [--ranks-per-node 8] [key=value ...]
                                                        what it will hold, compute and exchange
   moesaic import HF_DIR CHECKPOINT.h5                  Hugging Face folder -> checkpoint, any ranks
+        model.multi_token_prediction=true              with it, for runs that train it
   moesaic export CHECKPOINT.h5 HF_DIR                  checkpoint -> Hugging Face folder, any ranks
         dtype=bf16 | dtype=fp32                        of the weights; else as imported
   moesaic inspect CHECKPOINT.h5                        arrays, deck and step
@@ -143,6 +146,12 @@ int run_under_mpi(const Words& words) {
   }
 }
 
+/// A run hears of signals from the very first: while MPI starts, while checkpoints are read, and when all is done.
+bool is_run(const Words& words) {
+  const auto has = [&words](const char* flag) { return std::find(words.begin(), words.end(), flag) != words.end(); };
+  return !words.empty() && words[0] == "train" && !has("--check") && !has("--dump-deck");
+}
+
 /// Whether a launcher started other processes beside this one: then one of them speaks for all.
 bool is_one_of_several() {
   for (const char* size : {"OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"})
@@ -157,6 +166,8 @@ int run_program(const std::vector<std::string>& arguments) {
     static const Words collective{"train", "evaluate", "import", "export"};
     const bool parallel =
         !arguments.empty() && std::find(collective.begin(), collective.end(), arguments[0]) != collective.end();
+    std::optional<StopRequest> signals;
+    if (is_run(arguments)) signals.emplace();
     return parallel || is_one_of_several() ? run_under_mpi(arguments) : run_alone(arguments);
   } catch (const InputError& error) {
     log_error("{}", error.what());

@@ -42,12 +42,15 @@ class CheckpointWriter::Thread {
     thread_.join();
   }
 
+  void prepare(const std::vector<StateArray>& state, Stream stream) {
+    if (copies(stream)) copy_.reserve(state, stream.device);
+  }
+
   void save(const CheckpointInfo& info, const std::vector<StateArray>& state, Stream stream,
             const std::function<void()>& waiting) {
     const auto began = Clock::now();
     wait(waiting);
-    const bool on_host = stream.device == DeviceKind::cpu;
-    Request request{info, background_ || !on_host ? copy_.take(state, stream) : state, 0};
+    Request request{info, copies(stream) ? copy_.take(state, stream) : state, 0};
     request.stall_seconds = seconds_since(began);
     hand_over(std::move(request));
     if (!background_) write_here(waiting);
@@ -79,6 +82,9 @@ class CheckpointWriter::Thread {
     std::vector<StateArray> state;
     double stall_seconds;
   };
+
+  /// What lies in host memory is written from there when training waits anyway.
+  bool copies(Stream stream) const { return background_ || stream.device != DeviceKind::cpu; }
 
   void hand_over(Request request) {
     {
@@ -155,6 +161,8 @@ CheckpointWriter::CheckpointWriter(const CheckpointStore& store, MPI_Comm ranks,
     : thread_(std::make_unique<Thread>(store, ranks, background)) {}
 
 CheckpointWriter::~CheckpointWriter() = default;
+
+void CheckpointWriter::prepare(const std::vector<StateArray>& state, Stream stream) { thread_->prepare(state, stream); }
 
 void CheckpointWriter::save(const CheckpointInfo& info, const std::vector<StateArray>& state, Stream stream,
                             const std::function<void()>& waiting) {

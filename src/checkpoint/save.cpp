@@ -77,16 +77,23 @@ class Saving {
   SaveCost write() {
     plan_blocks();
     save_together(ranks_, [&] {
-      if (first()) lay_out();
+      if (first()) in_files([&] { lay_out(); });
     });
     share_layout();
     save_together(ranks_, [&] { write_blocks(); });
     gather_hashes();
     save_together(ranks_, [&] {
-      if (first()) complete();
+      if (first()) in_files([&] { complete(); });
     });
     cost_.seconds = seconds_since(began_);
     return cost_;
+  }
+
+  /// Counts the time of `work`, which is that of the file system.
+  template <class Work> void in_files(const Work& work) {
+    const auto began = Clock::now();
+    work();
+    cost_.file_seconds += seconds_since(began);
   }
 
   /// This rank's blocks, in the order in which it writes them, and on rank 0 those of all.
@@ -145,22 +152,29 @@ class Saving {
           static_cast<const std::byte*>(array.values.raw()) + (one.block.elements.begin - array.elements.begin) * width;
       const std::int64_t at = layout_.arrays[one.array] + one.block.elements.begin * width;
       one.block.hash = hash64({from, static_cast<std::size_t>(bytes)});
-      file.write_at(at, from, bytes);
-      file.start_writeback(at, bytes);
+      in_files([&] {
+        file.write_at(at, from, bytes);
+        file.start_writeback(at, bytes);
+      });
       progress_();
     }
-    const auto written = Clock::now();
-    file.sync();
-    cost_.sync_seconds = seconds_since(written);
+    const double before = cost_.file_seconds;
+    in_files([&] { file.sync(); });
+    cost_.sync_seconds = cost_.file_seconds - before;
   }
 
   void gather_hashes() {
     std::vector<HashedBlock> blocks;
     for (const Mine& one : mine_) blocks.push_back(one.block);
     table_ = gather(rows_of(blocks));
-    std::vector<double> syncs(static_cast<std::size_t>(ranks_.size()));
-    ranks_.all_gather(host_view(&cost_.sync_seconds, {1}), host_view(syncs.data(), {ranks_.size()}));
-    cost_.sync_seconds = *std::max_element(syncs.begin(), syncs.end());
+    cost_.file_seconds = largest(cost_.file_seconds);
+    cost_.sync_seconds = largest(cost_.sync_seconds);
+  }
+
+  double largest(double mine) {
+    std::vector<double> all(static_cast<std::size_t>(ranks_.size()));
+    ranks_.all_gather(host_view(&mine, {1}), host_view(all.data(), {ranks_.size()}));
+    return *std::max_element(all.begin(), all.end());
   }
 
   /// The table of hashes, and the new name; everything is on disk before and after.

@@ -1,6 +1,7 @@
 #include "state_copy.hpp"
 
 #include "moesaic/tensor/transfer.hpp"
+#include "moesaic/tensor/transfer_memory.hpp"
 
 namespace moesaic {
 namespace {
@@ -12,22 +13,26 @@ std::int64_t copied_bytes(const StateArray& array) {
 
 }  // namespace
 
-StateCopy::~StateCopy() {
-  if (data_ != nullptr) source_->release(data_, capacity_);
-}
+StateCopy::~StateCopy() { release(); }
 
-void StateCopy::reserve(std::int64_t bytes) {
-  if (bytes <= capacity_) return;
+void StateCopy::release() {
   if (data_ != nullptr) source_->release(data_, capacity_);
   data_ = nullptr;
+  capacity_ = 0;
+}
+
+void StateCopy::reserve(const std::vector<StateArray>& state, DeviceKind device) {
+  std::int64_t bytes = 0;
+  for (const StateArray& array : state) bytes += copied_bytes(array);
+  if (bytes <= capacity_) return;
+  release();
+  if (!source_) source_ = transfer_memory(device);
   data_ = source_->acquire(bytes);
   capacity_ = bytes;
 }
 
 std::vector<StateArray> StateCopy::take(const std::vector<StateArray>& state, Stream stream) {
-  std::int64_t bytes = 0;
-  for (const StateArray& array : state) bytes += copied_bytes(array);
-  reserve(bytes);
+  reserve(state, stream.device);
   std::vector<StateArray> copies = state;
   auto* at = static_cast<std::byte*>(data_);
   for (StateArray& copy : copies) {
@@ -35,9 +40,10 @@ std::vector<StateArray> StateCopy::take(const std::vector<StateArray>& state, St
     if (!copy.owner) copy.elements = {};
     copy.values = View(at, copy.type, DeviceKind::cpu, {copy.elements.size()});
     if (copy.elements.empty()) continue;
-    download(original.device() == DeviceKind::cpu ? host_stream : stream, original, copy.values);
+    begin_download(original.device() == DeviceKind::cpu ? host_stream : stream, original, copy.values);
     at += copied_bytes(copy);
   }
+  wait_for(stream);
   return copies;
 }
 

@@ -17,13 +17,15 @@ class StateCopy {
   StateCopy(const StateCopy&) = delete;
   ~StateCopy();
 
+  /// Takes the memory, pinned where `state` lies on a GPU: that is slow the first time.
+  void reserve(const std::vector<StateArray>& state, DeviceKind device);
   /// The arrays with values of their own, valid until the next call; of what this rank does not own nothing is copied.
   std::vector<StateArray> take(const std::vector<StateArray>& state, Stream stream);
 
  private:
-  void reserve(std::int64_t bytes);
+  void release();
 
-  std::unique_ptr<MemorySource> source_ = host_memory();
+  std::unique_ptr<MemorySource> source_;
   void* data_ = nullptr;
   std::int64_t capacity_ = 0;
 };

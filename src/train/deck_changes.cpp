@@ -14,10 +14,11 @@ namespace {
 
 /// Whole sections, and single keys.
 constexpr std::array<std::string_view, 3> free_sections{"grid.", "checkpoint.", "log."};
-constexpr std::array<std::string_view, 15> free_keys{
-    "run.name",     "run.directory",     "run.device",      "run.device_memory", "run.wall_limit",
-    "run.watchdog", "model.init",        "data.path",       "data.validation",   "data.validate_every",
-    "train.steps",  "train.micro_batch", "train.recompute", "train.reduce",      "moe.receive_bound"};
+constexpr std::array<std::string_view, 19> free_keys{
+    "train.prediction_weight", "run.name",          "run.directory",     "run.device",         "run.device_memory",
+    "run.wall_limit",          "run.watchdog",      "model.init",        "data.path",          "data.validation",
+    "data.validate_every",     "train.steps",       "train.micro_batch", "train.recompute",    "train.reduce",
+    "train.deterministic",     "train.max_skipped", "moe.receive_bound", "train.profile_steps"};
 
 bool may_change(std::string_view key) {
   const auto begins = [key](std::string_view section) { return key.starts_with(section); };
@@ -46,8 +47,10 @@ std::string shown(const std::string& value) { return value.empty() ? "left out" 
 
 }  // namespace
 
-std::vector<DeckChange> deck_changes(const std::string& before, const std::string& now) {
-  const auto old_values = values_of(before), new_values = values_of(now);
+std::vector<DeckChange> deck_changes(const std::string& before, const std::string& now, const std::string& defaults) {
+  auto old_values = values_of(before);
+  const auto new_values = values_of(now);
+  old_values.merge(values_of(defaults));  // what is there wins
   std::set<std::string> keys;
   for (const auto& [key, value] : old_values) keys.insert(key);
   for (const auto& [key, value] : new_values) keys.insert(key);

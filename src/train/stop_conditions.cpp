@@ -9,6 +9,11 @@ namespace moesaic {
 using std::chrono::duration;
 using std::chrono::system_clock;
 
+namespace {
+/// Wall limits count what comes before the first step too: large checkpoints take long to read.
+const StopConditions::Clock::time_point program_began = StopConditions::Clock::now();
+}  // namespace
+
 const char* name_of(StopReason reason) {
   switch (reason) {
     case StopReason::none: return "none";
@@ -37,7 +42,8 @@ StopConditions::StopConditions(const std::filesystem::path& run_directory, bool 
 
 StopReason StopConditions::reason(double needed) const {
   if (request_.signal() != 0) return StopReason::signal;
-  if (wall_limit_ > 0 && duration<double>(Clock::now() - began_).count() >= wall_limit_) return StopReason::wall_limit;
+  if (wall_limit_ > 0 && duration<double>(Clock::now() - program_began).count() >= wall_limit_)
+    return StopReason::wall_limit;
   if (allocation_end_ && duration<double>(*allocation_end_ - system_clock::now()).count() < needed)
     return StopReason::end_of_allocation;
   std::error_code ignored;

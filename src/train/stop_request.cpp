@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::array signals{SIGINT, SIGTERM, SIGUSR1};
 volatile std::sig_atomic_t noted = 0;
+int living = 0;
 
 extern "C" void note_signal(int signal) {
   if (noted != 0) _exit(1);
@@ -19,11 +20,13 @@ extern "C" void note_signal(int signal) {
 }  // namespace
 
 StopRequest::StopRequest() {
+  if (living++ > 0) return;
   noted = 0;
   for (int signal : signals) std::signal(signal, note_signal);
 }
 
 StopRequest::~StopRequest() {
+  if (--living > 0) return;
   for (int signal : signals) std::signal(signal, SIG_DFL);
 }
 

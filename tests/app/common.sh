@@ -6,6 +6,8 @@ golden=$source_dir/tests/golden/qwen3_moe
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 failures=0 checks=0
+# mpirun of Open MPI waits for this many seconds, and twice, before it ends when a process returned a status other than 0.
+export OMPI_MCA_odls_base_sigkill_timeout=0
 
 cat >"$scratch/deck.ini" <<INI
 [run]

@@ -122,9 +122,14 @@ TEST_F(Deck, WhatTheResolvedDeckCouldNotHoldIsRefused) {
 }
 
 TEST_F(Deck, WhatIsNotBuiltIsRefusedAndItsDefaultAccepted) {
-  EXPECT_EQ(refusal(minimal, {"moe.receive_bound=4"}),
-            "moe.receive_bound = 4 is not built yet; leave it out or write 2");
-  EXPECT_EQ(refusal(minimal, {"train.deterministic=true", "grid.schedule=1f1b", "moe.receive_bound=2"}), "accepted");
+  EXPECT_EQ(refusal(minimal, {"optimizer.name=sgd"}),
+            "optimizer.name = sgd is not built yet; leave it out or write adamw");
+  EXPECT_EQ(refusal(minimal, {"train.deterministic=true", "grid.schedule=1f1b", "optimizer.name=adamw"}), "accepted");
+}
+
+TEST_F(Deck, ReceiveBuffersHoldNoLessThanTheMeanLoad) {
+  EXPECT_EQ(refusal(minimal, {"moe.receive_bound=4"}), "accepted");
+  EXPECT_EQ(refusal(minimal, {"moe.receive_bound=0.5"}), "moe.receive_bound = 0.5 is out of range; use 1 to 1000000");
 }
 
 TEST_F(Deck, AMissingDeckIsNamed) {

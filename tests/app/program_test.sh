@@ -58,6 +58,15 @@ does 'train again' 3 0 'is complete at step 2' train "$scratch/dumped.ini"
 launch 3 train "$deck" train.steps=3
 holds 'another deck is refused' "$?:$(grep -c 'optimizer.clip was 0.5 and is 1' "$scratch/err")" = 2:1
 does 'train on' 3 0 'continuing from .*step-00000002.h5' train "$scratch/dumped.ini" train.steps=3
+does 'how it is computed may change, and is told' 3 0 \
+  '^changed since step-00000003.h5: train.deterministic = false \(was true\)$' \
+  train "$scratch/dumped.ini" train.steps=3 train.deterministic=false
+cp "$golden/config.json" "$scratch/moved.json"
+does 'the config may have moved' 0 0 '^changed since .*: model.config = .*/moved.json ' train "$scratch/dumped.ini" \
+  train.steps=3 model.config="$scratch/moved.json"
+sed -i 's/"rms_norm_eps": 1e-06/"rms_norm_eps": 1e-05/' "$scratch/moved.json"
+launch 0 train "$scratch/dumped.ini" train.steps=3 model.config="$scratch/moved.json"
+holds 'but not changed' "$?:$(grep -c 'model.config was left out and is .*/moved.json' "$scratch/err")" = 2:1
 holds 'three steps' "$(wc -l <"$scratch/run/metrics.jsonl")" -eq 3
 does 'evaluate after training' 3 0 '^\{"loss":[0-9.]+,"rows":256,.*/step-00000003.h5"\}' evaluate "$deck" data.validation=1
 holds 'one JSON line from 3 ranks' "$(grep -c . "$scratch/out")" -eq 1

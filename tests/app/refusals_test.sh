@@ -42,7 +42,9 @@ train 'more stages than blocks' 'stages' grid.pipeline=1 grid.schedule=interleav
 train 'chunks without a schedule for them' 'grid.chunks = 2 needs grid.schedule = interleaved' grid.chunks=2
 train 'a layout of the wrong length' 'layout' grid.layout=3,1
 train 'unknown recompute' 'train.recompute = all is not one of: none | block | selective' train.recompute=all
-train 'not built: another receive bound' 'moe.receive_bound = 4 is not built yet' moe.receive_bound=4
+train 'no steps to profile' 'train.profile_steps = 6:4 names no steps' train.profile_steps=6:4
+train 'steps to profile after the last' 'begins at step 900' train.profile_steps=900:901
+train 'a receive bound below the mean load' 'moe.receive_bound = 0.5 is out of range' moe.receive_bound=0.5
 train 'bf16 on the CPU' 'needs a GPU' run.device=cpu train.precision=bf16
 train 'cuda' 'run.device = cuda' run.device=cuda
 train 'missing weights' 'does not exist' model.init=/nowhere/model

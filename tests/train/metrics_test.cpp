@@ -31,6 +31,7 @@ TEST(Metrics, LineHoldsTheKeysInOrder) {
   const StepMetrics metrics{.step = 20,
                             .loss = 2.5,
                             .auxiliary_loss = 1.0625,
+                            .prediction_loss = 4.5,
                             .validation_loss = 3,
                             .grad_norm = 0.1,
                             .lr = 1e-5,
@@ -39,16 +40,29 @@ TEST(Metrics, LineHoldsTheKeysInOrder) {
                             .tokens_per_second_per_rank = 1024,
                             .tflops_per_rank = 0.75,
                             .expert_load = 1.25,
-                            .memory_peak_bytes = 1 << 30};
+                            .memory_peak_bytes = 1 << 30,
+                            .checkpoint = std::nullopt};
   EXPECT_EQ(
       json_line(metrics),
-      R"({"step": 20, "loss": 2.5, "auxiliary_loss": 1.0625, "validation_loss": 3, "grad_norm": 0.1, "lr": 1e-05, )"
-      R"("tokens": 4096, "seconds": 0.5, "tokens_per_second_per_rank": 1024, "tflops_per_rank": 0.75, )"
+      R"({"step": 20, "loss": 2.5, "auxiliary_loss": 1.0625, "prediction_loss": 4.5, "validation_loss": 3, )"
+      R"("grad_norm": 0.1, "lr": 1e-05, "tokens": 4096, "seconds": 0.5, "tokens_per_second_per_rank": 1024, "tflops_per_rank": 0.75, )"
       R"("expert_load": 1.25, "memory_peak_bytes": 1073741824})");
 }
 
 TEST(Metrics, ValidationLossOnlyWhenValidated) {
+  EXPECT_EQ(json_line(metrics_at(1)).find("prediction_loss"), std::string::npos);
   EXPECT_EQ(json_line(metrics_at(1)).find("validation_loss"), std::string::npos);
+}
+
+TEST(Metrics, ACheckpointIsInTheLineOfTheStepBehindIt) {
+  StepMetrics metrics = metrics_at(1);
+  EXPECT_EQ(json_line(metrics).find("checkpoint"), std::string::npos);
+  metrics.checkpoint = {.stall_seconds = 0.25, .bytes_per_second = 1e9, .file_system_share = 0.5};
+  EXPECT_NE(
+      json_line(metrics).find(R"("memory_peak_bytes": 0, "checkpoint_stall_seconds": 0.25, )"
+                              R"("checkpoint_bytes_per_second": 1000000000, "checkpoint_file_system_share": 0.5})"),
+      std::string::npos)
+      << json_line(metrics);
 }
 
 TEST(Metrics, DoublesReadBackAsTheSameBits) {

@@ -181,6 +181,21 @@ TEST_F(Resume12, WrittenInTheForegroundTheFilesAreTheSame) {
   expect_same_state(foreground, background);
 }
 
+/// Written in the foreground a checkpoint is complete before the next step, whose metrics tell of it.
+TEST_F(Resume12, TheStepBehindACheckpointHasItsFigures) {
+  RunSettings run = settings("figures");
+  run.background = false;
+  for (const auto& line : trained_metrics(run)) {
+    const bool behind = line.at("step") == 6 || line.at("step") == 11;
+    for (const char* key :
+         {"checkpoint_stall_seconds", "checkpoint_bytes_per_second", "checkpoint_file_system_share"}) {
+      ASSERT_EQ(line.contains(key), behind) << line;
+      EXPECT_TRUE(!behind || line.at(key).get<double>() > 0) << line;
+    }
+    EXPECT_LE(line.value("checkpoint_file_system_share", 0.0), 1);
+  }
+}
+
 /// What a checkpoint carries along is in every later one.
 TEST_F(Resume12, ExtraArraysSurvive) {
   RunSettings first = settings("first"), second = settings("second");

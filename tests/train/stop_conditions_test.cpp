@@ -32,6 +32,17 @@ TEST_F(StopConditionsTest, ASignalIsNoted) {
   EXPECT_EQ(stop.reason(0), StopReason::signal);
 }
 
+TEST_F(StopConditionsTest, ASignalBeforeTheRunBeginsIsNotedToo) {
+  const StopRequest program;
+  std::raise(SIGTERM);
+  {
+    const StopConditions run(scratch.path(), false, 0, std::nullopt);
+    EXPECT_EQ(run.reason(0), StopReason::signal);
+  }
+  EXPECT_EQ(program.signal(), SIGTERM);  // and behind it the program still listens
+  EXPECT_EQ(StopConditions(scratch.path(), false, 0, std::nullopt).reason(0), StopReason::signal);
+}
+
 TEST_F(StopConditionsTest, TheFileIsSeenByOneRankAndRemovedWhenObeyed) {
   ask();
   EXPECT_EQ(StopConditions(scratch.path(), false, 0, std::nullopt).reason(0), StopReason::none);

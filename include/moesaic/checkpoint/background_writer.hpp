@@ -26,7 +26,7 @@ struct SaveOutcome {
 };
 
 /// One thread a rank, the only one that writes files of checkpoints, over communicators of its own. A save copies the
-/// state to host memory, one copy of what this rank owns, and returns; the next waits until the one before is on disk.
+/// state to host memory (pinned on a GPU), one copy of what this rank owns, and returns; the next waits until the one before is on disk.
 /// Methods are collective, and called by one thread.
 class CheckpointWriter {
  public:
@@ -36,6 +36,8 @@ class CheckpointWriter {
   /// Waits for a save under way. Not collective.
   ~CheckpointWriter();
 
+  /// Takes the memory of the copy now, which the first save else waits for: pinning it is slow.
+  void prepare(const std::vector<StateArray>& state, Stream stream);
   /// Saves to the store's path of info.step and commits it there. `stream` orders device memory in `state`. `waiting` is
   /// called again and again while an earlier save is written, unless nothing has been written for ten minutes.
   /// AgreedRunError when an earlier one failed for another reason than a full disk.

@@ -40,6 +40,7 @@ struct NoSpaceError : AgreedRunError {
 struct SaveCost {
   std::int64_t bytes = 0;   ///< of all arrays
   double seconds = 0;       ///< from the first byte to the new name on disk
+  double file_seconds = 0;  ///< of these, in calls of the file system on the rank that spent most there
   double sync_seconds = 0;  ///< of these, waiting for the disk on the slowest rank
 };
 

@@ -13,8 +13,9 @@ struct DeckChange {
   bool allowed = false;  ///< it does not change what is computed, or it says for how long
 };
 
-/// Compares two resolved decks (sections of "key = value" lines), in the order of keys.
-std::vector<DeckChange> deck_changes(const std::string& before, const std::string& now);
+/// Compares two resolved decks (sections of "key = value" lines), in the order of keys. A key that `before` lacks, as the
+/// program that wrote it did not know it, has its value in `defaults`.
+std::vector<DeckChange> deck_changes(const std::string& before, const std::string& now, const std::string& defaults);
 
 /// InputError that names every key that may not change; none when all may.
 void refuse_changes(const std::vector<DeckChange>& changes, const std::string& directory);

@@ -9,10 +9,18 @@
 
 namespace moesaic {
 
+/// A checkpoint that was completed since the step before.
+struct SaveMetrics {
+  double stall_seconds = 0;      ///< for which training stood still
+  double bytes_per_second = 0;   ///< from the first byte to the new name on disk
+  double file_system_share = 0;  ///< of that time: in calls of the file system
+};
+
 struct StepMetrics {
   std::int64_t step = 0;  ///< finished updates
   double loss = 0;        ///< cross entropy alone, nats a token
   double auxiliary_loss = 0;
+  std::optional<double> prediction_loss;  ///< of multi-token prediction, nats a token
   std::optional<double> validation_loss;
   double grad_norm = 0;  ///< before clipping
   double lr = 0;
@@ -22,10 +30,12 @@ struct StepMetrics {
   double tflops_per_rank = 0;
   double expert_load = 1;              ///< largest over mean
   std::int64_t memory_peak_bytes = 0;  ///< of the rank that needs most
+  std::optional<SaveMetrics> checkpoint;
 };
 
-/// One JSON object on one line, without the line's end. Keys in the order above, `validation_loss` only when there is
-/// one; doubles are the shortest that read back as the same bits, non-finite ones are null.
+/// One JSON object on one line, without the line's end. Keys in the order above, `prediction_loss`, `validation_loss`
+/// and those of `checkpoint` (checkpoint_stall_seconds, ...) only when there is one; doubles are the shortest that read back
+/// as the same bits, non-finite ones are null.
 std::string json_line(const StepMetrics& metrics);
 
 /// metrics.jsonl. For rank 0 alone.

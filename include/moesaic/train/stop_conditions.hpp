@@ -22,7 +22,7 @@ class StopConditions {
   using Clock = std::chrono::steady_clock;
 
   /// `watches_file`: this rank looks for the file `stop` in the run directory (one rank does: a file system has better
-  /// things to do). wall_limit in seconds, 0: none.
+  /// things to do). wall_limit in seconds since the program began, 0: none.
   StopConditions(const std::filesystem::path& run_directory, bool watches_file, double wall_limit,
                  std::optional<std::chrono::system_clock::time_point> allocation_end = moesaic::allocation_end());
 
@@ -37,7 +37,6 @@ class StopConditions {
   bool watches_file_;
   double wall_limit_;
   std::optional<std::chrono::system_clock::time_point> allocation_end_;
-  Clock::time_point began_ = Clock::now();
   StopRequest request_;
 };
 
