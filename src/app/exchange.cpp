@@ -3,6 +3,7 @@
 #include <sstream>
 
 #include "moesaic/app/build_info.hpp"
+#include "moesaic/app/option_values.hpp"
 #include "moesaic/base/contract.hpp"
 #include "moesaic/checkpoint/checkpoint.hpp"
 #include "moesaic/checkpoint/hf_export.hpp"
@@ -16,23 +17,36 @@ namespace {
 
 using Words = std::vector<std::string>;
 
+constexpr std::string_view prediction_key = "model.multi_token_prediction";
+
 /// The value of `key` in section [model] of a resolved deck, or `fallback`.
-std::int64_t model_key(const std::string& deck, const std::string& key, std::int64_t fallback) {
+std::string model_key(const std::string& deck, const std::string& key, const std::string& fallback) {
   std::istringstream lines(deck);
   bool in_model = false;
   for (std::string line; std::getline(lines, line);) {
     if (line.starts_with("[")) in_model = line.starts_with("[model]");
-    if (in_model && line.starts_with(key + " = ")) return std::stoll(line.substr(key.size() + 3));
+    if (in_model && line.starts_with(key + " = ")) return line.substr(key.size() + 3);
   }
   return fallback;
 }
 
-/// The slice of the model that a deck trained.
+/// What the deck that a checkpoint was trained with changed of the model.
 ModelOverrides overrides_in(const std::string& deck) {
-  return {.layers = model_key(deck, "layers", 0),
-          .vocabulary = model_key(deck, "vocabulary", 0),
-          .experts = model_key(deck, "experts", 0),
-          .dense_layers = model_key(deck, "dense_layers", -1)};
+  return {.layers = std::stoll(model_key(deck, "layers", "0")),
+          .vocabulary = std::stoll(model_key(deck, "vocabulary", "0")),
+          .experts = std::stoll(model_key(deck, "experts", "0")),
+          .dense_layers = std::stoll(model_key(deck, "dense_layers", "-1")),
+          .prediction = parse_flag(prediction_key, model_key(deck, "multi_token_prediction", "false"))};
+}
+
+/// The one word that import takes beside its paths.
+bool asked_prediction(std::string word) {
+  if (word.starts_with("--")) word.erase(0, 2);
+  const std::string begin = std::string(prediction_key) + "=";
+  MOESAIC_VALIDATE(word.starts_with(begin),
+                   "{} is no option of import; write {}true, or leave it out to carry those weights along untrained",
+                   word, begin);
+  return parse_flag(prediction_key, word.substr(begin.size()));
 }
 
 StorageType asked_type(const std::string& word) {
@@ -45,11 +59,13 @@ StorageType asked_type(const std::string& word) {
 }  // namespace
 
 int run_import(const Words& words, Communicator& world) {
+  ModelOverrides overrides;
   together(world, [&] {
-    MOESAIC_VALIDATE(words.size() == 3,
+    MOESAIC_VALIDATE(words.size() == 3 || words.size() == 4,
                      "moesaic import takes a folder and a file; write moesaic import HF_DIR CHECKPOINT.h5");
+    if (words.size() == 4) overrides.prediction = asked_prediction(words[3]);
   });
-  import_hf_folder(words[1], words[2], build_info::version, world);
+  import_hf_folder(words[1], words[2], build_info::version, world, overrides.prediction);
   return done;
 }
 

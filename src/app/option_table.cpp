@@ -124,6 +124,8 @@ Options model_options() {
       integer("model.experts", "0", "", "keep so many of the first experts; 0: all", 0, FIELD(overrides.experts)),
       integer("model.dense_layers", "-1", "", "leading layers with a dense feed-forward; -1: as the config says", -1,
               FIELD(overrides.dense_layers)),
+      flag("model.multi_token_prediction", "false", "train the config's depth of it, too (DeepSeek-V3, Kimi K2)",
+           FIELD(overrides.prediction)),
   };
 }
 
@@ -168,6 +170,11 @@ Options data_options() {
 }
 
 Options train_options() {
+  Option profile =
+      text("train.profile_steps", "none", "time every operator of steps such as 4:6, or of so many", FIELD(name));
+  profile.set = [](RunSettings& s, const std::string& value) {
+    s.profile_steps = parse_profile_steps("train.profile_steps", value);
+  };
   return {
       required(integer("train.steps", "", "steps", "the run is complete at this step, counted from the beginning", 1,
                        FIELD(steps))),
@@ -183,10 +190,13 @@ Options train_options() {
                         FIELD(recompute)),
       choice<bool>("train.reduce", "when gradients are summed over ranks: less memory, or less exchange",
                    {{"micro_batch", true}, {"step", false}}, FIELD(reduce_every_micro_batch)),
+      number("train.prediction_weight", "0.3", "of the loss of multi-token prediction", 0, 1e3,
+             FIELD(prediction_weight)),
       flag("train.deterministic", "true", "the same bits for the same deck and grid; false: faster on GPUs",
            FIELD(deterministic)),
       integer("train.max_skipped", "3", "steps", "so many non-finite (skipped) steps in a row end the run", 1,
               FIELD(max_skipped)),
+      profile,
   };
 }
 
@@ -226,7 +236,8 @@ Options moe_options() {
       number("moe.bias_rate", "0.001", "change of a selection bias a step (balance = bias)", 0, 1e3, FIELD(bias_rate)),
       choice<bool>("moe.router", "the model's, or the fake one of benchmarks (consecutive experts)",
                    {{"learned", false}, {"balanced", true}}, FIELD(balanced_router)),
-      fixed("moe.receive_bound", "number", "2", "receive buffer of a GPU, times the mean load"),
+      number("moe.receive_bound", "2", "receive buffers of a GPU's experts, times a micro-batch's mean load", 1, 1e6,
+             FIELD(receive_bound)),
   };
 }
 
@@ -283,6 +294,10 @@ void check_combinations(const RunSettings& s) {
                    s.optimizer.min_lr, s.optimizer.lr);
   MOESAIC_VALIDATE(s.optimizer.warmup <= s.steps, "optimizer.warmup = {} is longer than train.steps = {}; shorten it",
                    s.optimizer.warmup, s.steps);
+  MOESAIC_VALIDATE(s.profile_steps.first <= s.steps,
+                   "train.profile_steps begins at step {} and train.steps = {} (nothing would be recorded); name an "
+                   "earlier step",
+                   s.profile_steps.first, s.steps);
   MOESAIC_VALIDATE(s.validate_every == 0 || !s.data.validation.empty(),
                    "data.validate_every = {} without data.validation (nothing to validate on); set data.validation",
                    s.validate_every);

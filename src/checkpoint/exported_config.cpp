@@ -46,8 +46,8 @@ std::string exported_config(const std::string& source, const ModelSpec& spec, St
   for (const char* key : {"dtype", "torch_dtype"}) config.set(key, torch_name(type));
   config.set("vocab_size", spec.vocabulary);
   if (overrides.layers > 0) {
-    config.set("num_hidden_layers", std::ssize(spec.blocks));
-    config.shorten("layer_types", spec.blocks.size());
+    config.set("num_hidden_layers", spec.layers());
+    config.shorten("layer_types", static_cast<std::size_t>(spec.layers()));
   }
   if (overrides.experts > 0) set_experts(config, spec);
   if (overrides.dense_layers >= 0) set_dense_blocks(config, spec);

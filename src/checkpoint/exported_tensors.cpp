@@ -77,6 +77,7 @@ std::vector<ExportedTensor> exported_tensors(const std::vector<HfPiece>& pieces,
                                              const ExportRequest& request) {
   std::vector<ExportedTensor> tensors;
   for (const HfPiece& piece : pieces) {
+    if (piece.copy && manifest.absent.contains(piece.tensor)) continue;
     const StorageType imported = manifest.type_of(piece.tensor);
     const StorageType type = is_state(piece) ? imported : request.type.value_or(imported);
     tensors.push_back({{piece.tensor, type, shape_of_tensor(piece)}, &piece, nullptr});

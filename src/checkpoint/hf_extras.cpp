@@ -84,9 +84,11 @@ void describe_weights(HfManifest& manifest, const SafetensorsFolder& folder, con
   manifest.type = std::max_element(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) {
                     return a.second < b.second;
                   })->first;
-  for (const HfPiece& piece : pieces)
-    if (const auto tensor = find_hf_tensor(folder, piece.tensor))
-      if (tensor->type != manifest.type) manifest.types[piece.tensor] = tensor->type;
+  for (const HfPiece& piece : pieces) {
+    const auto tensor = find_hf_tensor(folder, piece.tensor);
+    if (tensor && tensor->type != manifest.type) manifest.types[piece.tensor] = tensor->type;
+    if (!tensor) manifest.absent.insert(piece.tensor);
+  }
 }
 
 bool ends_with_any(const std::string& name, const auto& endings) {

@@ -20,8 +20,9 @@ namespace {
 
 /// What is imported, checked before any weight is read.
 struct Source {
-  explicit Source(const fs::path& path)
-      : config(HfConfig::load(path / "config.json")), spec(model_spec(config)), pieces(hf_pieces(spec)), folder(path) {
+  Source(const fs::path& path, bool prediction)
+      : config(HfConfig::load(path / "config.json")), spec(model_spec(config, {.prediction = prediction})),
+        pieces(hf_pieces(spec)), folder(path) {
     check_hf_weights(folder, pieces, false);
   }
 
@@ -81,6 +82,7 @@ CheckpointInfo info_of(const Source& source, const std::string& version, int ran
   info.grid = fmt::format("an import on {} {}", ranks, ranks == 1 ? "rank" : "ranks");
   info.version = version;
   info.deck = fmt::format("# imported from {}\n", source.folder.path().string());
+  if (source.spec.predicts) info.deck += "[model]\nmulti_token_prediction = true\n";
   info.config = source.config.source();
   return info;
 }
@@ -88,13 +90,13 @@ CheckpointInfo info_of(const Source& source, const std::string& version, int ran
 }  // namespace
 
 void import_hf_folder(const fs::path& folder, const fs::path& checkpoint, const std::string& version,
-                      Communicator& world) {
+                      Communicator& world, bool prediction) {
   std::unique_ptr<Source> source;
   std::unique_ptr<Weights> weights;
   ExtraArrays extras;
   together(world, [&] {
     if (world.rank() == 0) check_target(checkpoint);
-    source = std::make_unique<Source>(folder);
+    source = std::make_unique<Source>(folder, prediction);
     check_memory(source->spec, world.size());
   });
   together(world, [&] {

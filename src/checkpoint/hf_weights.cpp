@@ -66,6 +66,7 @@ HfTensor required_tensor(const SafetensorsFolder& folder, const std::string& nam
 
 void check_hf_weights(const SafetensorsFolder& folder, const std::vector<HfPiece>& pieces, bool first_rows) {
   for (const HfPiece& piece : pieces) {
+    if (piece.copy) continue;
     const HfTensor tensor = required_tensor(folder, piece.tensor);
     MOESAIC_VALIDATE(
         converts_to<float>(tensor.type),
@@ -81,7 +82,7 @@ void check_hf_weights(const SafetensorsFolder& folder, const std::vector<HfPiece
 void read_hf_parameter(const SafetensorsFolder& folder, const std::vector<HfPiece>& pieces, std::string_view parameter,
                        Block elements, float* out) {
   for (const HfPiece& piece : pieces) {
-    if (piece.parameter != parameter) continue;
+    if (piece.parameter != parameter || piece.copy) continue;
     const HfTensor tensor = required_tensor(folder, piece.tensor);
     if (piece.strides.empty())
       read_consecutive(folder, tensor, piece, elements, out);

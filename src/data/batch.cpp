@@ -21,6 +21,19 @@ void append_labels(const Sample& sample, HostBatch& batch) {
   }
 }
 
+/// Behind append_labels: a next label is the label of the position behind, unless a document begins there.
+void append_next(const Sample& sample, std::int64_t length, HostBatch& batch) {
+  batch.next_ids.insert(batch.next_ids.end(), sample.tokens.begin() + 1, sample.tokens.end());
+  const auto labels = batch.labels.end() - length;
+  for (std::int64_t t = 0; t < length; ++t) {
+    const auto token = static_cast<std::size_t>(t);
+    const bool ends =
+        t + 1 == length || (!sample.documents.empty() && sample.documents[token] != sample.documents[token + 1]);
+    batch.next_labels.push_back(ends ? -1 : labels[t + 1]);
+    batch.next_counted += batch.next_labels.back() < 0 ? 0 : 1;
+  }
+}
+
 /// Once a sample has documents, those without become one document, number 0.
 void append_documents(const Sample& sample, std::int64_t length, HostBatch& batch) {
   if (sample.documents.empty() && batch.documents.empty()) return;
@@ -34,6 +47,7 @@ void append_sample(const Sample& sample, std::int64_t length, HostBatch& batch) 
   batch.positions.resize(batch.ids.size());
   std::iota(batch.positions.end() - length, batch.positions.end(), 0);
   append_labels(sample, batch);
+  if (batch.predicts) append_next(sample, length, batch);
   append_documents(sample, length, batch);
 }
 
@@ -55,6 +69,10 @@ std::int64_t BatchCut::micro_batches() const {
   return (largest + micro_batch - 1) / micro_batch;
 }
 
+std::int64_t BatchCut::largest_micro_batch() const {
+  return std::min(micro_batch, block_of(global_batch, data_ranks, 0).size());
+}
+
 BatchCut::Range BatchCut::sequences(int data_rank, std::int64_t m) const {
   MOESAIC_EXPECT(0 <= m && m < micro_batches());
   const Block mine = block_of(global_batch, data_ranks, data_rank);
@@ -62,8 +80,9 @@ BatchCut::Range BatchCut::sequences(int data_rank, std::int64_t m) const {
 }
 
 HostBatch read_batch(const Dataset& data, const Sampler& sampler, std::int64_t first, BatchCut::Range range,
-                     std::int64_t length) {
+                     std::int64_t length, Lookahead lookahead) {
   HostBatch batch;
+  batch.predicts = lookahead == Lookahead::two_tokens;
   batch.sequences = range.size();
   batch.length = length;
   Sample sample;
@@ -88,8 +107,13 @@ HostBatch part_of(const HostBatch& whole, int parts, int part) {
   batch.positions = mine(whole.positions);
   batch.documents = mine(whole.documents);
   batch.counted = std::ssize(batch.labels) - std::ranges::count(batch.labels, -1);
+  batch.predicts = whole.predicts;
+  batch.next_ids = mine(whole.next_ids);
+  batch.next_labels = mine(whole.next_labels);
+  batch.next_counted = std::ssize(batch.next_labels) - std::ranges::count(batch.next_labels, -1);
   batch.parts = parts;
   batch.key_documents = whole.documents;
+  batch.divisible = whole.divisible;
   return batch;
 }
 

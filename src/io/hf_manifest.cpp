@@ -21,6 +21,7 @@ HfManifest manifest_in(const json& object, const std::string& origin) {
   HfManifest manifest;
   manifest.type = type_in(object.at("type"), origin);
   for (const auto& [name, type] : object.at("types").items()) manifest.types[name] = type_in(type, origin);
+  if (object.contains("absent")) manifest.absent = object["absent"].get<std::set<std::string>>();
   for (const json& tensor : object.at("extra"))
     manifest.extra.push_back({tensor.at("name").get<std::string>(), type_in(tensor.at("type"), origin),
                               tensor.at("shape").get<Shape>(), tensor.at("array").get<std::string>()});
@@ -37,6 +38,7 @@ StorageType HfManifest::type_of(const std::string& name) const {
 std::string HfManifest::to_text() const {
   json object{{"type", name_of(type)}, {"types", json::object()}, {"extra", json::array()}};
   for (const auto& [name, stored_type] : types) object["types"][name] = name_of(stored_type);
+  if (!absent.empty()) object["absent"] = absent;
   for (const HfExtraTensor& tensor : extra)
     object["extra"].push_back(
         {{"name", tensor.name}, {"type", name_of(tensor.type)}, {"shape", tensor.shape}, {"array", tensor.array}});

@@ -60,7 +60,12 @@ std::vector<double> flops_per_token_by_block(const ModelSpec& spec, std::int64_t
     const std::int64_t window = block.attention.window > 0 ? block.attention.window : sequence;
     flops.push_back(block_flops(block, spec.hidden, windows ? keys_in_window(sequence, window) : half_of(sequence)));
   }
-  flops.push_back(flops_per_element * static_cast<double>(spec.hidden * spec.vocabulary));
+  const double head = flops_per_element * static_cast<double>(spec.hidden * spec.vocabulary);
+  if (!spec.predicts) {
+    flops.push_back(head);
+  } else {  // its block is a part of the head, which is used twice
+    flops.back() += 2 * head + flops_per_element * static_cast<double>(2 * spec.hidden * spec.hidden);
+  }
   return flops;
 }
 

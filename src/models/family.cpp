@@ -43,7 +43,13 @@ const ModelFamily& model_family(std::string_view model_type) {
 }
 
 ModelSpec model_spec(const HfConfig& config, const ModelOverrides& overrides) {
-  return model_family(config.model_type()).spec(config, overrides);
+  ModelSpec spec = model_family(config.model_type()).spec(config, overrides);
+  MOESAIC_VALIDATE(
+      spec.predicts == overrides.prediction,
+      "model.multi_token_prediction is asked for, but {} is of model_type '{}' (it is built for deepseek_v3 "
+      "and kimi_k2); leave it out",
+      config.origin(), spec.family);
+  return spec;
 }
 
 std::vector<HfPiece> hf_pieces(const ModelSpec& spec) { return model_family(spec.family).pieces(spec); }

@@ -5,6 +5,7 @@
 #include "moesaic/layers/dense.hpp"
 #include "moesaic/layers/embedding.hpp"
 #include "moesaic/layers/head.hpp"
+#include "moesaic/layers/prediction_head.hpp"
 #include "moesaic/layers/transformer_block.hpp"
 #include "moesaic/tensor/transfer.hpp"
 
@@ -19,10 +20,10 @@ RotaryTable rotary_table(const ModelSpec& spec, std::int64_t positions, const La
   return {*context.on.arena, context.accumulator(), positions, width, spec.rope};
 }
 
-/// The block at `index` if it is a transformer block, else null.
+/// The transformer block that block `index` is, or that it has (a head that predicts); else null.
 const BlockSpec* transformer_block(const ModelSpec& spec, std::int64_t index) {
-  const auto layers = static_cast<std::int64_t>(spec.blocks.size());
-  return 1 <= index && index <= layers ? &spec.blocks[static_cast<std::size_t>(index - 1)] : nullptr;
+  const auto blocks = static_cast<std::int64_t>(spec.blocks.size());
+  return 1 <= index && index <= blocks ? &spec.blocks[static_cast<std::size_t>(index - 1)] : nullptr;
 }
 
 std::unique_ptr<SequenceMixer> make_attention(const BlockSpec& block, const std::string& path,
@@ -40,7 +41,7 @@ std::unique_ptr<FeedForward> make_feed_forward(const BlockSpec& block, std::int6
 
 }  // namespace
 
-BlockRange all_blocks(const ModelSpec& spec) { return {0, static_cast<std::int64_t>(spec.blocks.size()) + 2}; }
+BlockRange all_blocks(const ModelSpec& spec) { return {0, spec.layers() + 2}; }
 
 Model::Model(const ModelSpec& spec, std::int64_t positions, SequenceExchange& sequences, ExpertExchange& experts,
              StatisticsExchange* statistics, const LayerContext& context, const std::vector<BlockRange>& ranges)
@@ -54,9 +55,11 @@ Model::Model(const ModelSpec& spec, std::int64_t positions, SequenceExchange& se
       return std::make_unique<HeadBlock>(spec.vocabulary, spec.hidden, spec.norm_eps, spec.tied_head);
     const std::string path = TransformerBlock::path(index - 1);
     const MoeAccounts own = block->sparse() && here ? *accounts++ : MoeAccounts();
-    return std::make_unique<TransformerBlock>(index - 1, spec.hidden, spec.norm_eps, rotary_,
-                                              make_attention(*block, path, sequences),
-                                              make_feed_forward(*block, spec.hidden, path, experts, statistics, own));
+    auto transformer = std::make_unique<TransformerBlock>(
+        index - 1, spec.hidden, spec.norm_eps, rotary_, make_attention(*block, path, sequences),
+        make_feed_forward(*block, spec.hidden, path, experts, statistics, own));
+    if (index <= spec.layers()) return transformer;
+    return std::make_unique<PredictionHead>(spec.vocabulary, spec.hidden, spec.norm_eps, std::move(transformer));
   };
   for (const BlockRange& range : ranges)
     for (std::int64_t index = range.first; index < range.last; ++index) blocks_.push_back(make_block(index, true));
@@ -83,6 +86,7 @@ void Model::make_accounts(const ModelSpec& spec, const std::vector<BlockRange>& 
     if (block.sparse()) biased_experts_.push_back(block.moe.biased() ? block.moe.experts : 0);
   std::int64_t size = 0;
   for (const MoeSpec* moe : layers) size += moe->experts + 1;
+  overflows_.resize(layers.size());
   counted_ = context_.on.arena->tensor(DType::f64, {size}, Label::batch);
   std::int64_t at = 0;
   for (const MoeSpec* moe : layers) {
@@ -90,7 +94,8 @@ void Model::make_accounts(const ModelSpec& spec, const std::vector<BlockRange>& 
     at += moe->experts;
     accounts_.push_back({.selection_bias = selection_bias(*moe),
                          .load = View(load.raw(), DType::i64, load.device(), load.extents()),
-                         .auxiliary_loss = counted_.view().rows(at, at + 1)});
+                         .auxiliary_loss = counted_.view().rows(at, at + 1),
+                         .overflow = &overflows_[accounts_.size()]});
     at += 1;
   }
   zero_accounts();
@@ -103,22 +108,30 @@ View Model::selection_bias(const MoeSpec& moe) {
   return selection_biases_.back();
 }
 
+void Model::add_counts(Readings& readings) {
+  read_.resize(static_cast<std::size_t>(counted_.view().size()));
+  readings.add(counted_, host_view(read_.data(), counted_.view().extents()));
+}
+
 std::vector<MoeCounts> Model::counts() const {
-  std::vector<std::int64_t> all(static_cast<std::size_t>(counted_.view().size()));
-  const View flat = counted_.view();
-  download(context_.on.stream, View(flat.raw(), DType::i64, flat.device(), flat.extents()),
-           host_view(all.data(), {std::ssize(all)}));
   std::vector<MoeCounts> counts;
-  auto at = all.begin();
+  auto at = read_.begin();
   for (const MoeAccounts& account : accounts_) {
     const auto end = at + account.load.size();
-    counts.push_back({{at, end}, std::bit_cast<double>(*end)});
+    MoeCounts& layer = counts.emplace_back();
+    std::transform(at, end, std::back_inserter(layer.load),
+                   [](double bits) { return std::bit_cast<std::int64_t>(bits); });
+    layer.auxiliary_loss = *end;
+    layer.overflow = *account.overflow;
     at = end + 1;
   }
   return counts;
 }
 
 // Counts and losses are eight bytes each, and zero is the same in both.
-void Model::zero_accounts() { context_.ops->fill(context_.on, 0, counted_); }
+void Model::zero_accounts() {
+  context_.ops->fill(context_.on, 0, counted_);
+  for (auto& overflow : overflows_) overflow.reset();
+}
 
 }  // namespace moesaic

@@ -37,6 +37,7 @@ std::int64_t feed_forward_parameters(const BlockSpec& block, std::int64_t hidden
 std::int64_t count_parameters(const ModelSpec& spec, bool active) {
   const std::int64_t table = spec.vocabulary * spec.hidden;
   std::int64_t count = (spec.tied_head ? 1 : 2) * table + spec.hidden;  // and the last norm
+  if (spec.predicts) count += (3 + 2 * spec.hidden) * spec.hidden;      // three norms and the projection
   for (const BlockSpec& block : spec.blocks) {
     count += block.latent ? attention_parameters(*block.latent) : attention_parameters(block.attention);
     count += 2 * spec.hidden;  // its two norms

@@ -11,6 +11,7 @@
 #include "moesaic/checkpoint/hf_weights.hpp"
 #include "moesaic/comm/agreement.hpp"
 #include "moesaic/comm/mpi_communicator.hpp"
+#include "moesaic/io/hdf5_file.hpp"
 #include "moesaic/models/cost.hpp"
 #include "moesaic/models/family.hpp"
 #include "moesaic/parallel/initialise.hpp"
@@ -39,6 +40,10 @@ void check_weights(const RunSettings& settings, const ModelSpec& spec) {
                    "model.init = {} does not exist; name a Hugging Face folder or a checkpoint", settings.init);
   if (!is_hf_folder(settings)) return;
   const ModelOverrides& cut = settings.overrides;
+  MOESAIC_VALIDATE(!spec.predicts || cut.layers == 0,
+                   "model.layers = {} with model.multi_token_prediction (the folder has it behind its own last layer); "
+                   "leave one of them out, or set model.init = random",
+                   cut.layers);
   check_hf_weights(SafetensorsFolder(settings.init), hf_pieces(spec), cut.vocabulary > 0 || cut.experts > 0);
 }
 
@@ -52,6 +57,20 @@ void load_selection_biases(const SafetensorsFolder& folder, const std::vector<Hf
     read_hf_parameter(folder, pieces, selection_bias_name(model.account_layers()[i]), {0, bias.size()}, values.data());
     upload(stream, host_view(std::as_const(values).data(), {bias.size()}), bias);
   }
+}
+
+/// Weights of multi-token prediction are neither missing nor dropped.
+void check_prediction(const std::string& checkpoint, bool predicts, bool training) {
+  const bool there = Hdf5File::open_serial(checkpoint).contains("/parameters/prediction");
+  MOESAIC_VALIDATE(
+      there || !predicts,
+      "{} has no weights of multi-token prediction (model.multi_token_prediction = true trains them); import "
+      "the folder with model.multi_token_prediction=true, or leave it out of the deck",
+      checkpoint);
+  MOESAIC_VALIDATE(predicts || !there || !training,
+                   "{} has weights of multi-token prediction, and this run would drop them; set "
+                   "model.multi_token_prediction = true",
+                   checkpoint);
 }
 
 LayerContext host_context(Arena& arena, Recompute recompute) {
@@ -76,8 +95,10 @@ void check_starting_weights(const RunSettings& settings, const Inputs& inputs, b
   LocalSequences sequences;
   LocalExperts experts;
   Model model(inputs.spec, 1, sequences, experts, nullptr, host_context(arena, settings.recompute));
+  const std::string& from = resumed.empty() ? settings.init : resumed;
+  check_prediction(from, inputs.spec.predicts, training);
   const bool with_moments = training && !resumed.empty();
-  check_checkpoint(resumed.empty() ? settings.init : resumed,
+  check_checkpoint(from,
                    expected_state(model, with_moments ? std::optional(settings.optimizer.moments) : std::nullopt));
 }
 
@@ -85,7 +106,8 @@ Assembly::Assembly(const RunSettings& settings, const Inputs& inputs, const MpiS
     : compute(settings, session), arena(compute.arena()), communicators(compute.communicators(inputs.grid)),
       context(compute.context(settings)),
       sequences(make_sequence_exchange(*communicators.context, settings.context_exchange)),
-      experts(make_expert_exchange(*communicators.expert)),
+      experts(
+          make_expert_exchange(*communicators.expert, receive_bound(settings, inputs.grid, context.on.stream.device))),
       statistics(ranks_that_share(settings.auxiliary_scope, communicators)),
       model(inputs.spec, settings.data.sequence, *sequences, *experts, &statistics, context,
             inputs.ranges_of(session.rank())),
@@ -93,7 +115,7 @@ Assembly::Assembly(const RunSettings& settings, const Inputs& inputs, const MpiS
       link(inputs.place_of(session.rank()), context, *communicators.pipeline_down, *communicators.pipeline_up,
            inputs.spec.hidden),
       runner(inputs.blocks_of(model, session.rank()), sharding, link, context) {
-  if (inputs.spec.tied_head && inputs.grid.extent(Axis::pipeline) > 1)
+  if (inputs.spec.shares_table() && inputs.grid.extent(Axis::pipeline) > 1)
     sharding.tie_across(*communicators.pipeline_down);
 }
 

@@ -9,17 +9,19 @@ namespace moesaic {
 namespace {
 
 /// The arrays of a batch, in the order in which a copy holds them.
-using Arrays = std::array<std::pair<const std::vector<std::int32_t>*, ConstView MicroBatch::*>, 5>;
+using Arrays = std::array<std::pair<const std::vector<std::int32_t>*, ConstView MicroBatch::*>, 7>;
 
 Arrays arrays_of(const HostBatch& batch) {
   return {{{&batch.ids, &MicroBatch::ids},
            {&batch.labels, &MicroBatch::labels},
            {&batch.positions, &MicroBatch::positions},
            {&batch.documents, &MicroBatch::documents},
-           {&batch.key_documents, &MicroBatch::key_documents}}};
+           {&batch.key_documents, &MicroBatch::key_documents},
+           {&batch.next_ids, &MicroBatch::next_ids},
+           {&batch.next_labels, &MicroBatch::next_labels}}};
 }
 
-/// One message instead of five.
+/// One message instead of many.
 std::vector<std::int32_t> packed(const Arrays& arrays) {
   std::vector<std::int32_t> all;
   for (const auto& [values, _] : arrays) all.insert(all.end(), values->begin(), values->end());
@@ -44,6 +46,8 @@ MicroBatch MicroBatches::place(const HostBatch& batch, const OperatorContext& on
   view.sequences = batch.sequences;
   view.length = batch.length;
   view.parts = batch.parts;
+  view.predicts = batch.predicts;
+  view.divisible = batch.divisible;
   const Arrays arrays = arrays_of(batch);
   if (on.stream.device == DeviceKind::cpu) {
     for (const auto& [values, member] : arrays) view.*member = host_view(values->data(), {std::ssize(*values)});

@@ -47,7 +47,7 @@ Communicators silent_communicators(const ProcessGrid& grid, int rank, Recording&
 /// The parts of a run of one rank; as Assembly, but alone.
 class Stage {
  public:
-  Stage(const RunSettings& settings, const Decomposition& parts, int rank, DeviceKind device)
+  Stage(const RunSettings& settings, const Decomposition& parts, int rank, DeviceKind device, ExpertLoad load)
       : settings_(settings), parts_(parts), rank_(rank),
         device_(device), context_{.ops = &silent_operators(device),
                                   .on = {.stream = host_stream,
@@ -58,7 +58,7 @@ class Stage {
         communicators_(
             silent_communicators(parts.grid, rank, recording_, device == DeviceKind::cpu ? &arena_ : nullptr)),
         sequences_(make_sequence_exchange(*communicators_.context, settings.context_exchange)),
-        experts_(make_expert_exchange(*communicators_.expert, ExpertLoad::even)),
+        experts_(make_expert_exchange(*communicators_.expert, receive_bound(settings, parts.grid, device), load)),
         statistics_(ranks_that_share(settings.auxiliary_scope, communicators_)),
         model_(parts.spec, 1, *sequences_, *experts_, &statistics_, context_, parts.ranges_of(rank)),
         other_angles_(
@@ -69,7 +69,7 @@ class Stage {
         runner_(parts.blocks_of(model_, rank), sharding_, link_, context_),
         optimizer_(settings.optimizer, *context_.ops, context_.on, sharding_.units(), parameter_names(),
                    *communicators_.world) {
-    if (parts.spec.tied_head && parts.grid.extent(Axis::pipeline) > 1)
+    if (parts.spec.shares_table() && parts.grid.extent(Axis::pipeline) > 1)
       sharding_.tie_across(*communicators_.pipeline_down);
   }
   Stage(const Stage&) = delete;
@@ -84,22 +84,34 @@ class Stage {
         make_schedule(settings_.schedule, place.stages, place.stage, place.chunks, micro_batches), views(micro_batches),
         settings_.reduce_every_micro_batch ? Reduction::every_micro_batch : Reduction::last_micro_batch, nullptr);
     sharding_.finish_gradients();
-    optimizer_.update(1, 0, optimizer_.gradient_norm());
+    read_figures();
+    optimizer_.update(1, 0, 0);
     return result();
   }
 
  private:
+  /// What a step reads of its device.
+  void read_figures() {
+    Readings readings(context_.on.stream, arena_);
+    runner_.add_losses(readings);
+    model_.add_counts(readings);
+    optimizer_.add_squares(readings);
+    readings.read();
+    optimizer_.gradient_norm();
+  }
+
   BatchCut cut() const { return {settings_.global_batch, settings_.micro_batch, parts_.grid.data_ranks()}; }
   std::int64_t length() const { return settings_.data.sequence / parts_.grid.extent(Axis::context); }
   std::int64_t sequences(std::int64_t micro_batch) const {
     return cut().sequences(parts_.grid.data_rank(rank_), micro_batch).size();
   }
 
-  /// Ids, labels and positions of a step, as MicroBatches copies them to a GPU.
+  /// Ids, labels and positions of a step, and the next ids and labels, as MicroBatches copies them to a GPU.
   Tensor batch_on_device() {
     if (device_ == DeviceKind::cpu) return {};
     const std::int64_t most = settings_.micro_batch * cut().micro_batches();
-    return arena_.tensor(DType::i32, {3, std::min(most, settings_.global_batch), length()}, Label::batch);
+    const std::int64_t arrays = parts_.spec.predicts ? 5 : 3;
+    return arena_.tensor(DType::i32, {arrays, std::min(most, settings_.global_batch), length()}, Label::batch);
   }
 
   std::vector<MicroBatch> views(std::int64_t micro_batches) const {
@@ -111,6 +123,8 @@ class Stage {
       batch.length = length();
       batch.parts = parts_.grid.extent(Axis::context);
       batch.ids = batch.labels = batch.positions = host_view(&std::as_const(nothing), {batch.tokens()});
+      batch.predicts = parts_.spec.predicts;
+      batch.next_ids = batch.next_labels = batch.ids;
     }
     return all;
   }
@@ -172,13 +186,14 @@ void check_tokens(const RunSettings& settings, const ProcessGrid& grid) {
 
 }  // namespace
 
-Rehearsal rehearse(const RunSettings& settings, const Decomposition& parts, int rank, DeviceKind device) {
+Rehearsal rehearse(const RunSettings& settings, const Decomposition& parts, int rank, DeviceKind device,
+                   ExpertLoad load) {
   check_tokens(settings, parts.grid);
   const BatchCut cut{settings.global_batch, settings.micro_batch, parts.grid.data_ranks()};
   const PipelinePlace place = parts.place_of(rank);
   const std::int64_t all = cut.micro_batches(), cycle = place.stages, few = enough(place) + all % cycle;
   try {
-    Stage stage(settings, parts, rank, device);
+    Stage stage(settings, parts, rank, device, load);
     if (all <= few + cycle) return stage.step(all);
     Rehearsal seen = stage.step(few);
     extrapolate(seen, stage.step(few + cycle), (all - few) / cycle);

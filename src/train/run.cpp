@@ -27,11 +27,15 @@ void check_nothing_is_lost(const RunSettings& settings) {
                    settings.directory);
 }
 
-/// A restart goes on with the run that was begun.
-void check_same_run(const RunSettings& settings, const StartingPoint& start) {
+/// A restart goes on with the run that was begun. The model's config may have moved, or be named from another folder.
+void check_same_run(const RunSettings& settings, const StartingPoint& start, const std::string& config) {
   if (!start.own) return;
-  const auto changes = deck_changes(start.info.deck, settings.deck);
+  auto changes = deck_changes(start.info.deck, settings.deck, settings.default_deck);
+  for (DeckChange& change : changes)
+    if (change.key == "model.config") change.allowed = start.info.config == config;
   refuse_changes(changes, settings.directory);
+  if (start.info.config != config)
+    log_warn("the model's config.json is another one than when {} was written", start.path);
   for (const DeckChange& change : changes)
     log_line("changed since {}: {} = {} (was {})", fs::path(start.path).filename().string(), change.key, change.now,
              change.before);
@@ -75,7 +79,7 @@ std::unique_ptr<Inputs> checked_inputs(
   together(world, [&] {
     if (world.rank() != 0) return;
     check_starting_weights(settings, *inputs, training);
-    if (training) check_same_run(settings, inputs->start);
+    if (training) check_same_run(settings, inputs->start, inputs->config.source());
   });
   return inputs;
 }

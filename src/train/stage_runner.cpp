@@ -5,10 +5,21 @@
 #include <algorithm>
 #include <numeric>
 
-#include "moesaic/layers/head.hpp"
+#include "moesaic/layers/prediction_head.hpp"
+#include "moesaic/tensor/timeline.hpp"
 #include "moesaic/tensor/transfer.hpp"
 
 namespace moesaic {
+namespace {
+
+/// A block's work on a micro-batch, in the timeline.
+auto block_span(const ModelBlock& layers, const char* direction, const ScheduleStep& step) {
+  return [&layers, direction, &step] {
+    return SpanText{layers.units().front().name, fmt::format("{}, micro-batch {}", direction, step.micro_batch)};
+  };
+}
+
+}  // namespace
 
 void StageRunner::run(const std::vector<ScheduleStep>& schedule, const std::vector<MicroBatch>& batches,
                       Reduction reduction, Phases* phases) {
@@ -17,9 +28,8 @@ void StageRunner::run(const std::vector<ScheduleStep>& schedule, const std::vect
   weights_taken_ = 0;
   reduction_ = reduction;
   trains_ = std::any_of(schedule.begin(), schedule.end(), [](const auto& step) { return step.work != Work::forward; });
-  losses_ = context_.on.arena->tensor(DType::f64, {std::ssize(batches)}, Label::batch);
+  losses_ = context_.on.arena->tensor(DType::f64, {2, std::ssize(batches)}, Label::batch);
   context_.ops->fill(context_.on, 0, losses_);
-  sharding_->values_changed();
   states_.clear();
   states_.resize(batches.size());
   for (auto& states : states_) states.resize(stage_.blocks.size());
@@ -41,11 +51,14 @@ void StageRunner::run(const std::vector<ScheduleStep>& schedule, const std::vect
   link_->complete_sends();
 }
 
-double StageRunner::take_loss_sum() {
-  std::vector<double> losses(static_cast<std::size_t>(losses_.view().size()));
-  download(context_.on.stream, losses_, host_view(losses.data(), {std::ssize(losses)}));
-  losses_.reset();
-  return std::accumulate(losses.begin(), losses.end(), 0.0);
+void StageRunner::add_losses(Readings& readings) {
+  losses_read_.resize(static_cast<std::size_t>(losses_.view().size()));
+  readings.add(losses_, host_view(losses_read_.data(), losses_.view().extents()));
+}
+
+LossSums StageRunner::loss_sums() const {
+  const auto half = losses_read_.begin() + std::ssize(losses_read_) / 2;
+  return {std::accumulate(losses_read_.begin(), half, 0.0), std::accumulate(half, losses_read_.end(), 0.0)};
 }
 
 std::vector<int> StageRunner::order_of_weights(const std::vector<ScheduleStep>& schedule) const {
@@ -91,21 +104,32 @@ const ModelBlock& StageRunner::enter(int block, const ScheduleStep& step) const 
 void StageRunner::forward(const ScheduleStep& step, const MicroBatch& batch) {
   Tensor hidden = link_->complete_receive(step);
   for (auto block = static_cast<int>(blocks_of(step).begin); block < blocks_of(step).end; ++block) {
-    const BlockViews weights = take_weights(block);
     const ModelBlock& layers = enter(block, step);
+    const TimedSpan span(SpanKind::block, context_.on.stream, block_span(layers, "forward", step));
+    const BlockViews weights = take_weights(block);
     hidden = layers.forward(context_, weights, batch, std::move(hidden), state(block, step));
     return_weights(block);
-    if (const auto* head = dynamic_cast<const HeadState*>(state(block, step).get()))
-      context_.ops->copy(context_.on, head->loss_sum, losses_.view().rows(step.micro_batch, step.micro_batch + 1));
+    keep_losses(step, state(block, step).get());
     if (!trains_) state(block, step).reset();
   }
   link_->initiate_send(step, std::move(hidden));
+}
+
+void StageRunner::keep_losses(const ScheduleStep& step, const BlockState* state) {
+  const auto keep = [&](ConstView loss_sum, std::int64_t kind) {
+    if (loss_sum.absent()) return;
+    const View kept = losses_.view().rows(kind, kind + 1).reshape({std::ssize(states_)});
+    context_.ops->copy(context_.on, loss_sum, kept.rows(step.micro_batch, step.micro_batch + 1));
+  };
+  if (const auto* head = dynamic_cast<const HeadState*>(state)) keep(head->loss_sum, 0);
+  if (const auto* head = dynamic_cast<const PredictionHeadState*>(state)) keep(head->prediction.loss_sum, 1);
 }
 
 void StageRunner::backward_input(const ScheduleStep& step, const MicroBatch& batch, bool with_weights) {
   Tensor gradient = link_->complete_receive(step);
   for (auto block = static_cast<int>(blocks_of(step).end) - 1; block >= blocks_of(step).begin; --block) {
     const ModelBlock& layers = enter(block, step);
+    const TimedSpan span(SpanKind::block, context_.on.stream, block_span(layers, "backward", step));
     const BlockViews weights = layers.backward_reads_weights() ? take_weights(block) : BlockViews();
     gradient = layers.backward_input(context_, weights, batch, *state(block, step), std::move(gradient));
     if (layers.backward_reads_weights()) return_weights(block);
@@ -121,7 +145,11 @@ void StageRunner::backward_weight(const ScheduleStep& step, const MicroBatch& ba
 
 void StageRunner::add_weight_gradients(int block, const ScheduleStep& step, const MicroBatch& batch) {
   const ModelBlock& layers = enter(block, step);
-  layers.backward_weight(context_, batch, *state(block, step), sharding_->gradients(block));
+  const TimedSpan span(SpanKind::block, context_.on.stream, block_span(layers, "weight gradients", step));
+  const BlockViews gradients = sharding_->gradients(block);
+  LayerContext context = context_;
+  context.gradients_begin = sharding_->gradients_begin(block);
+  layers.backward_weight(context, batch, *state(block, step), gradients);
   state(block, step).reset();
   const bool last = step.micro_batch + 1 == std::ssize(states_);
   if (last || reduction_ == Reduction::every_micro_batch) sharding_->reduce(block);

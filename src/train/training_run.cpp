@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "moesaic/base/log.hpp"
 #include "moesaic/base/text.hpp"
@@ -30,7 +31,8 @@ StepPlan plan_of(const RunSettings& settings, const Inputs& inputs) {
           .balance = settings.balanced_router ? Balance::none : settings.balance,
           .scope = settings.auxiliary_scope,
           .auxiliary_coefficient = settings.auxiliary_coefficient.value_or(inputs.spec.auxiliary_coefficient),
-          .bias_rate = settings.bias_rate};
+          .bias_rate = settings.bias_rate,
+          .prediction_weight = settings.prediction_weight};
 }
 
 std::int64_t largest(Communicator& ranks, std::int64_t mine) {
@@ -54,9 +56,16 @@ std::map<std::string, std::string> facts_of(const SaveOutcome& save) {
   return {{"path", save.path.string()},
           {"bytes", fmt::format("{}", save.cost.bytes)},
           {"seconds", fmt::format("{:.6f}", save.cost.seconds)},
+          {"file_seconds", fmt::format("{:.6f}", save.cost.file_seconds)},
           {"sync_seconds", fmt::format("{:.6f}", save.cost.sync_seconds)},
           {"stall_seconds", fmt::format("{:.6f}", save.stall_seconds)},
           {"bytes_per_second", fmt::format("{:.0f}", static_cast<double>(save.cost.bytes) / save.cost.seconds)}};
+}
+
+SaveMetrics figures_of(const SaveOutcome& save) {
+  return {.stall_seconds = save.stall_seconds,
+          .bytes_per_second = static_cast<double>(save.cost.bytes) / save.cost.seconds,
+          .file_system_share = save.cost.file_seconds / save.cost.seconds};
 }
 
 }  // namespace
@@ -68,13 +77,15 @@ TrainingRun::Desk::Desk(const RunSettings& settings, const ReportFrame& frame)
 TrainingRun::TrainingRun(const RunSettings& settings, const Inputs& inputs, const MpiSession& session,
                          Watchdog& watchdog)
     : settings_(settings), inputs_(inputs), watchdog_(watchdog),
-      stop_conditions_(settings.directory, session.rank() == 0, settings.wall_limit),
-      phases_([&watchdog](Phase phase) { watchdog.progress(phase); }), assembly_(settings, inputs, session),
-      world_(*assembly_.communicators.world),
+      stop_conditions_(settings.directory, session.rank() == 0, settings.wall_limit), phases_([this](Phase phase) {
+        watchdog_.progress(phase);
+        if (profile_) profile_->enter(phase);
+      }),
+      assembly_(settings, inputs, session), world_(*assembly_.communicators.world),
       optimizer_(settings.optimizer, *assembly_.context.ops, assembly_.context.on, assembly_.sharding.units(),
                  assembly_.parameter_names(), world_),
-      step_(plan_of(settings, inputs), assembly_.runner, assembly_.model, assembly_.sharding, optimizer_,
-            assembly_.communicators, phases_),
+      plan_(plan_of(settings, inputs)),
+      step_(plan_, assembly_.runner, assembly_.model, assembly_.sharding, optimizer_, assembly_.communicators, phases_),
       sampler_(inputs.data.training->rows(), settings.data.shuffle, settings.seed),
       store_(settings.directory, settings.keep, settings.keep_every),
       writer_(store_, MPI_COMM_WORLD, settings.background) {}
@@ -83,7 +94,9 @@ Status TrainingRun::run() {
   start();
   if (finished_ >= settings_.steps) return complete_already();
   open_desk();
+  prepare_profile();
   try {
+    writer_.prepare(state(), assembly_.context.on.stream);
     while (finished_ < settings_.steps && !stop_) take_step();
     return finish();
   } catch (const std::exception& error) {
@@ -145,23 +158,38 @@ void TrainingRun::open_desk() {
   });
 }
 
+void TrainingRun::prepare_profile() {
+  if (settings_.profile_steps.count == 0) return;
+  const Stream stream = assembly_.context.on.stream;
+  const auto measure = [this, stream] {
+    if (desk_) desk_->report.pause();
+    return measure_device_rates(stream, assembly_.compute.memory(), assembly_.context.type);
+  };
+  profile_.emplace(settings_.profile_steps, finished_ + 1, stream, fs::path(settings_.directory) / "profile", world_,
+                   measure);
+}
+
 void TrainingRun::greet() const {
   const auto figure = [](std::int64_t count) { return format_count(static_cast<double>(count)); };
   log_line("{}", inputs_.grid.describe());
   log_line("{} parameters, {} of them active; {} tokens a step, {} steps", figure(inputs_.spec.total_parameters()),
            figure(inputs_.spec.active_parameters()), figure(settings_.global_batch * settings_.data.sequence),
            settings_.steps);
-  if (inputs_.spec.prediction_depths > 0)
-    log_line("multi-token prediction ({} of the config's layers) is left out of training",
-             inputs_.spec.prediction_depths);
+  if (inputs_.spec.prediction_depths > 0 && !inputs_.spec.predicts)
+    log_line(
+        "multi-token prediction ({} of the config's layers) is left out of training, as "
+        "model.multi_token_prediction is not set",
+        inputs_.spec.prediction_depths);
 }
 
 void TrainingRun::take_step() {
   const auto began = std::chrono::steady_clock::now();
   watchdog_.progress(finished_ + 1, Phase::data);
   phases_.enter(Phase::data);
-  const std::vector<HostBatch> batches = read_batches();
-  const StepResult result = step_.run(finished_ + 1, batches, wants_to_stop());
+  if (profile_) profile_->begin_step(finished_ + 1, Phase::data);
+  std::vector<HostBatch> batches = read_batches(plan_.cut);
+  const StepResult result = step_within_bound(batches);
+  if (profile_) profile_->end_step();
   phases_.enter(Phase::other);
   ++finished_;
   samples_ += settings_.global_batch;
@@ -178,6 +206,44 @@ void TrainingRun::take_step() {
   if (desk_ && last_.validation_loss) desk_->report.validation(finished_, *last_.validation_loss);
   if (checkpoint_due()) save();
   report_saves();
+}
+
+/// A step that overflows the receive buffers of experts is taken again with smaller micro-batches, then left in `batches`:
+/// half as many sequences, until it does not. The next step begins with full ones.
+StepResult TrainingRun::step_within_bound(std::vector<HostBatch>& batches) {
+  const bool stop = wants_to_stop();
+  BatchCut cut = plan_.cut;
+  StepResult result = step_.run(finished_ + 1, batches, stop);
+  const std::optional<StepOverflow> first = result.overflow;
+  while (result.overflow && result.overflow->discarded()) {
+    cut.micro_batch = (cut.largest_micro_batch() + 1) / 2;
+    phases_.enter(Phase::data);
+    batches = read_batches(cut);
+    result = step_.run(finished_ + 1, batches, stop);
+  }
+  if (first) report_overflow(*first, cut);
+  return result;
+}
+
+void TrainingRun::report_overflow(const StepOverflow& overflow, const BatchCut& cut) {
+  if (!desk_) return;
+  const auto figure = [](std::int64_t count) { return fmt::format("{}", count); };
+  desk_->record.event("overflow", finished_ + 1,
+                      {{"layer", figure(overflow.layer)},
+                       {"rank", figure(overflow.rank)},
+                       {"rows", figure(overflow.rows)},
+                       {"most_rows", figure(overflow.most_rows)},
+                       {"slots", figure(overflow.slots)},
+                       {"most_slots", figure(overflow.most_slots)},
+                       {"micro_batch", figure(cut.micro_batch)}});
+  desk_->report.pause();
+  log_line(
+      "step {}: {} rows for {} expert slots would have arrived at rank {} in MoE layer {}, and its receive buffers "
+      "hold {} and {}; {} (raise moe.receive_bound or lower train.micro_batch where this is frequent)",
+      finished_ + 1, overflow.rows, overflow.slots, overflow.rank, overflow.layer, overflow.most_rows,
+      overflow.most_slots,
+      overflow.discarded() ? fmt::format("the step is taken with micro-batches of {}", cut.micro_batch)
+                           : fmt::format("they went in {} rounds", overflow.rounds));
 }
 
 /// A step that is not finite is skipped; a run of them ends the job, with what a second look at the last one says.
@@ -197,15 +263,16 @@ void TrainingRun::count_skipped(const StepResult& result, const std::vector<Host
       skipped_, finished_, step_.diagnose(batches)));
 }
 
-std::vector<HostBatch> TrainingRun::read_batches() const {
-  const BatchCut cut = plan_of(settings_, inputs_).cut;
+std::vector<HostBatch> TrainingRun::read_batches(const BatchCut& cut) const {
   const ProcessGrid& grid = inputs_.grid;
   const int data_rank = grid.data_rank(world_.rank()), part = grid.coordinate(world_.rank(), Axis::context);
   std::vector<HostBatch> batches;
   for (std::int64_t m = 0; m < cut.micro_batches(); ++m)
     batches.push_back(part_of(
-        read_batch(*inputs_.data.training, sampler_, samples_, cut.sequences(data_rank, m), settings_.data.sequence),
+        read_batch(*inputs_.data.training, sampler_, samples_, cut.sequences(data_rank, m), settings_.data.sequence,
+                   inputs_.spec.predicts ? Lookahead::two_tokens : Lookahead::one_token),
         grid.extent(Axis::context), part));
+  for (HostBatch& batch : batches) batch.divisible = cut.largest_micro_batch() > 1;
   return batches;
 }
 
@@ -214,6 +281,7 @@ StepMetrics TrainingRun::metrics_of(const StepResult& result, double seconds) {
   return {.step = finished_,
           .loss = result.loss,
           .auxiliary_loss = result.auxiliary_loss,
+          .prediction_loss = result.prediction_loss,
           .validation_loss = std::nullopt,
           .grad_norm = result.gradient_norm,
           .lr = result.lr,
@@ -222,7 +290,8 @@ StepMetrics TrainingRun::metrics_of(const StepResult& result, double seconds) {
           .tokens_per_second_per_rank = rate,
           .tflops_per_rank = rate * flops_per_token(inputs_.spec, settings_.data.sequence) * 1e-12,
           .expert_load = result.expert_load,
-          .memory_peak_bytes = largest(world_, assembly_.compute.peak_bytes())};
+          .memory_peak_bytes = largest(world_, assembly_.compute.peak_bytes()),
+          .checkpoint = std::exchange(completed_save_, std::nullopt)};
 }
 
 /// Before the last moment: a step, the checkpoint and leaving take time too.
@@ -277,6 +346,7 @@ void TrainingRun::report_saves() {
   for (const SaveOutcome& save : writer_.take_outcomes()) {
     unsaved_ = save.problem;
     slowest_save_ = std::max(slowest_save_, save.cost.seconds);
+    if (save.saved()) completed_save_ = figures_of(save);
     if (!desk_) continue;
     if (save.saved()) desk_->report.checkpoint(save.step, save.path, save.cost.seconds);
     if (!save.saved()) desk_->report.pause();
@@ -287,6 +357,7 @@ void TrainingRun::report_saves() {
 
 Status TrainingRun::finish() {
   const Status status = last_step() ? done : stopped;
+  if (profile_) profile_->finish();
   if (stop_reason_ == StopReason::none) stop_reason_ = StopReason::signal;  // noted on another rank
   stop_conditions_.obeyed();
   if (desk_) {

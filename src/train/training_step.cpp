@@ -17,18 +17,28 @@ namespace moesaic {
 /// Sums over a step: first this rank's, after share() everybody's.
 struct TrainingStep::Totals {
   std::int64_t labels = 0;                 ///< that count, in the global batch
+  std::int64_t next_labels = 0;            ///< the same of multi-token prediction
   std::vector<std::int64_t> batch_tokens;  ///< of each micro-batch over all ranks
   std::int64_t tokens = 0;
-  double loss_sum = 0;
+  LossSums loss_sums;
   double auxiliary_loss = 0;  ///< mean over MoE layers
   double expert_load = 1;     ///< of the most uneven MoE layer
   double stop = 0;
-  std::vector<MoeCounts> counts;  ///< of the MoE layers here
+  std::optional<StepOverflow> overflow;
+  bool predicts = false;                             ///< the micro-batches do
+  std::vector<MoeCounts> counts;                     ///< of the MoE layers here
+  std::vector<std::vector<float>> selection_biases;  ///< of these layers, where the step updates them
 };
 
 namespace {
 
-bool finite(const StepResult& result) { return std::isfinite(result.loss) && std::isfinite(result.gradient_norm); }
+bool finite(const StepResult& result) {
+  return std::isfinite(result.loss) && std::isfinite(result.prediction_loss.value_or(0)) &&
+         std::isfinite(result.gradient_norm);
+}
+
+/// 0 without labels.
+double mean(double sum, std::int64_t labels) { return sum / static_cast<double>(std::max<std::int64_t>(labels, 1)); }
 
 /// Largest over mean load of an expert; 1 without any.
 double largest_over_mean(std::span<const std::int64_t> load) {
@@ -46,16 +56,26 @@ TrainingStep::TrainingStep(const StepPlan& plan, StageRunner& runner, Model& mod
 
 StepResult TrainingStep::run(std::int64_t step, const std::vector<HostBatch>& batches, bool stop) {
   Totals totals = gradients(batches, stop);
-  StepResult result{.loss = totals.loss_sum / static_cast<double>(std::max<std::int64_t>(totals.labels, 1)),
+  if (totals.overflow && totals.overflow->discarded()) {
+    StepResult discarded;
+    discarded.stop = totals.stop > 0;
+    discarded.overflow = totals.overflow;
+    return discarded;
+  }
+  StepResult result{.loss = mean(totals.loss_sums.loss, totals.labels),
                     .auxiliary_loss = totals.auxiliary_loss,
+                    .prediction_loss = std::nullopt,
                     .gradient_norm = optimizer_->gradient_norm(),
                     .lr = learning_rate(plan_.optimizer, step, plan_.steps),
                     .expert_load = totals.expert_load,
-                    .stop = totals.stop > 0};
+                    .stop = totals.stop > 0,
+                    .skipped = false,
+                    .overflow = totals.overflow};
+  if (totals.predicts) result.prediction_loss = mean(totals.loss_sums.prediction, totals.next_labels);
   result.skipped = !finite(result);
   if (result.skipped) return result;
   optimizer_->update(step, result.lr, result.gradient_norm);
-  if (plan_.balance == Balance::bias) update_selection_bias(totals.counts);
+  if (plan_.balance == Balance::bias) update_selection_bias(totals);
   return result;
 }
 
@@ -71,6 +91,7 @@ TrainingStep::Totals TrainingStep::gradients(const std::vector<HostBatch>& batch
 
   phases_->enter(Phase::optimizer);
   sharding_->finish_gradients();
+  read_figures(totals);
   share(totals);
   return totals;
 }
@@ -113,15 +134,19 @@ Reduction TrainingStep::reduction() const {
 
 /// What every rank must know before the first forward: the counted labels and tokens of the global batch.
 TrainingStep::Totals TrainingStep::count(const std::vector<HostBatch>& batches) {
-  std::vector<std::int64_t> counts(batches.size() + 1, 0);
+  std::vector<std::int64_t> counts(batches.size() + 2, 0);
+  std::int64_t &labels = counts[batches.size()], &next_labels = counts[batches.size() + 1];
+  Totals totals;
   for (std::size_t m = 0; m < batches.size(); ++m) {
     counts[m] = batches[m].sequences * batches[m].length;
-    counts.back() += batches[m].counted;
+    labels += batches[m].counted;
+    next_labels += batches[m].next_counted;
+    totals.predicts = batches[m].predicts;
   }
   communicators_->tokens->all_reduce(host_view(counts.data(), {static_cast<std::int64_t>(counts.size())}));
-  Totals totals;
-  totals.labels = counts.back();
-  counts.pop_back();
+  totals.labels = labels;
+  totals.next_labels = next_labels;
+  counts.resize(batches.size());
   for (std::int64_t tokens : counts) totals.tokens += tokens;
   totals.batch_tokens = std::move(counts);
   return totals;
@@ -134,7 +159,8 @@ void TrainingStep::scale(std::vector<MicroBatch>& views, const Totals& totals) c
   const auto all = static_cast<double>(std::max<std::int64_t>(totals.tokens, 1));
   for (std::size_t m = 0; m < views.size(); ++m) {
     MicroBatch& batch = views[m];
-    batch.loss_scale = 1.0 / static_cast<double>(std::max<std::int64_t>(totals.labels, 1));
+    batch.loss_scale = mean(1, totals.labels);
+    batch.prediction_scale = mean(plan_.prediction_weight, totals.next_labels);
     // The ranks' shares add up, in either scope.
     if (plan_.scope == BalanceScope::sequence) {
       batch.balance_gradient = coefficient * static_cast<double>(plan_.length) / all;
@@ -147,46 +173,84 @@ void TrainingStep::scale(std::vector<MicroBatch>& views, const Totals& totals) c
   }
 }
 
-/// Sums over all ranks, in one exchange: the loss, the wish to stop, the auxiliary loss of each MoE layer, and how
-/// uneven its experts' load is (said by one rank of its stage).
-void TrainingStep::share(Totals& totals) {
+/// Everything of the device that the host wants to know of a step, at the one time when it waits for it.
+void TrainingStep::read_figures(Totals& totals) {
   for (const MoeAccounts& account : model_->accounts()) communicators_->tokens->all_reduce(account.load);
-  totals.loss_sum = runner_->take_loss_sum();
+  const OperatorContext& on = optimizer_->context();
+  Readings readings(on.stream, *on.arena);
+  runner_->add_losses(readings);
+  model_->add_counts(readings);
+  optimizer_->add_squares(readings);
+  if (plan_.balance == Balance::bias) {
+    for (const MoeAccounts& account : model_->accounts()) {
+      auto& bias = totals.selection_biases.emplace_back(static_cast<std::size_t>(account.selection_bias.size()));
+      readings.add(account.selection_bias, host_view(bias.data(), {std::ssize(bias)}));
+    }
+  }
+  readings.read();
+  totals.loss_sums = runner_->loss_sums();
   totals.counts = model_->counts();
+}
+
+/// Sums over all ranks, in one exchange: the losses, the wish to stop, how often receive buffers overflowed, the auxiliary
+/// loss of each MoE layer, and how uneven its experts' load is (said by one rank of its stage).
+void TrainingStep::share(Totals& totals) {
   const auto layers = static_cast<std::size_t>(model_->moe_layers());
-  std::vector<double> sums(2 + 2 * layers, 0.0);
-  sums[0] = totals.loss_sum;
-  sums[1] = totals.stop;
+  constexpr std::size_t first = 4;  // of what comes from MoE layers
+  const auto overflows = static_cast<double>(
+      std::ranges::count_if(totals.counts, &std::optional<ExpertOverflow>::has_value, &MoeCounts::overflow));
+  std::vector<double> sums{totals.loss_sums.loss, totals.loss_sums.prediction, totals.stop, overflows};
+  sums.resize(first + 2 * layers, 0.0);
   for (std::size_t i = 0; i < totals.counts.size(); ++i) {
     const auto layer = static_cast<std::size_t>(model_->account_layers()[i]);
-    sums[2 + layer] = totals.counts[i].auxiliary_loss;
-    if (communicators_->tokens->rank() == 0) sums[2 + layers + layer] = largest_over_mean(totals.counts[i].load);
+    sums[first + layer] = totals.counts[i].auxiliary_loss;
+    if (communicators_->tokens->rank() == 0) sums[first + layers + layer] = largest_over_mean(totals.counts[i].load);
   }
   communicators_->world->all_reduce(host_view(sums.data(), {std::ssize(sums)}));
-  totals.loss_sum = sums[0];
-  totals.stop = sums[1];
+  totals.loss_sums = {sums[0], sums[1]};
+  totals.stop = sums[2];
+  if (sums[3] > 0) totals.overflow = fullest(totals.counts);
   for (std::size_t layer = 0; layer < layers; ++layer) {
-    totals.auxiliary_loss += sums[2 + layer] / static_cast<double>(layers);
-    totals.expert_load = std::max(totals.expert_load, sums[2 + layers + layer]);
+    totals.auxiliary_loss += sums[first + layer] / static_cast<double>(layers);
+    totals.expert_load = std::max(totals.expert_load, sums[first + layers + layer]);
   }
 }
 
-/// Balancing without a loss (Wang et al. 2024, arXiv 2408.15664): bias_i += rate * sign(mean load - load_i).
-void TrainingStep::update_selection_bias(const std::vector<MoeCounts>& counts) {
-  const Stream stream = optimizer_->context().stream;
+/// Of all ranks' overflows the one beyond its bound by most. Collective; some rank has one.
+std::optional<StepOverflow> TrainingStep::fullest(const std::vector<MoeCounts>& counts) const {
+  using Figures = std::array<std::int64_t, 7>;
+  Communicator& world = *communicators_->world;
+  StepOverflow mine;
   for (std::size_t i = 0; i < counts.size(); ++i) {
-    const std::vector<std::int64_t>& load = counts[i].load;
+    const auto& overflow = counts[i].overflow;
+    if (overflow && overflow->fullness() > mine.fullness())
+      mine = {*overflow, world.rank(), model_->account_layers()[i]};
+  }
+  const Figures sent{mine.rows, mine.slots, mine.most_rows, mine.most_slots, mine.range, mine.rounds, mine.layer};
+  std::vector<std::int64_t> all(sent.size() * static_cast<std::size_t>(world.size()));
+  world.all_gather(host_view(sent.data(), {std::ssize(sent)}), host_view(all.data(), {std::ssize(all)}));
+  StepOverflow fullest;
+  for (int rank = 0; rank < world.size(); ++rank) {
+    const std::int64_t* of = all.data() + rank * std::ssize(sent);
+    const StepOverflow its{{of[0], of[1], of[2], of[3], of[4], of[5]}, rank, of[6]};
+    if (its.fullness() > fullest.fullness()) fullest = its;
+  }
+  return fullest;
+}
+
+/// Balancing without a loss (Wang et al. 2024, arXiv 2408.15664): bias_i += rate * sign(mean load - load_i).
+void TrainingStep::update_selection_bias(Totals& totals) {
+  for (std::size_t i = 0; i < totals.counts.size(); ++i) {
+    const std::vector<std::int64_t>& load = totals.counts[i].load;
     const std::int64_t sum = std::accumulate(load.begin(), load.end(), std::int64_t{0});
-    std::vector<float> bias(load.size());
-    const View on_host = host_view(bias.data(), {std::ssize(bias)});
-    const View selection_bias = model_->accounts()[i].selection_bias;
-    download(stream, selection_bias, on_host);
+    std::vector<float>& bias = totals.selection_biases[i];
     for (std::size_t e = 0; e < load.size(); ++e) {
       const std::int64_t below_mean = sum - load[e] * std::ssize(load);
       const double sign = below_mean > 0 ? 1 : below_mean < 0 ? -1 : 0;
       bias[e] += static_cast<float>(plan_.bias_rate * sign);
     }
-    upload(stream, on_host, selection_bias);
+    upload(optimizer_->context().stream, host_view(std::as_const(bias).data(), {std::ssize(bias)}),
+           model_->accounts()[i].selection_bias);
   }
 }
 

@@ -31,10 +31,12 @@ RunSettings small_settings() {
 TEST(OptionTable, NamesTheKeysThatScriptsHoldOnTo) {
   const std::map<std::string, std::string> published{
       {"run", "name directory seed device device_memory wall_limit watchdog"},
-      {"model", "config init layers vocabulary experts dense_layers"},
+      {"model", "config init layers vocabulary experts dense_layers multi_token_prediction"},
       {"grid", "pipeline context expert replicate shard schedule chunks layout context_exchange"},
       {"data", "path format sequence shuffle separator validation validate_every"},
-      {"train", "steps global_batch micro_batch precision recompute reduce deterministic max_skipped"},
+      {"train",
+       "steps global_batch micro_batch precision recompute reduce prediction_weight deterministic max_skipped "
+       "profile_steps"},
       {"optimizer", "name lr schedule warmup min_lr beta1 beta2 eps weight_decay decay clip moments"},
       {"moe", "balance auxiliary_coefficient auxiliary_scope bias_rate router receive_bound"},
       {"checkpoint", "every keep keep_every resume background"},
@@ -122,6 +124,7 @@ TEST(OptionTable, RefusesWhatIsOutOfRange) {
                                                                                    {"checkpoint.keep", "0"},
                                                                                    {"log.every", "0"},
                                                                                    {"grid.expert", "0"},
+                                                                                   {"moe.receive_bound", "0.9"},
                                                                                    {"run.seed", "-1"},
                                                                                    {"data.separator", "-1"},
                                                                                    {"grid.shard", "2000000"}})

@@ -63,4 +63,37 @@ runs 'export the slice' 2 export run4/checkpoints/latest slice
 holds 'its layers' "$(grep -cE '"(num_hidden_layers": 2|vocab_size": 100|num_local_experts": 4),?$' slice/config.json)" -eq 3
 runs 'the slice is a model of its own' 2 train deck.ini run.directory=run5 model.init=slice --check
 
+# Multi-token prediction: carried along unless it is asked for, then trained.
+mtp=$(dirname "$golden")/multi_token_prediction mtp_on=model.multi_token_prediction=true
+# refused NAME TEXT ARGUMENT...: exit status 2 and a message with the text.
+refused() {
+  local name=$1 text=$2 status=0
+  shift 2
+  checks=$((checks + 1))
+  launch 2 "$@" || status=$?
+  if [ "$status" -ne 2 ] || ! grep -q "$text" "$scratch/err"; then fail "$name: status $status"; fi
+}
+runs 'import it along' 2 import "$mtp" along.h5
+runs 'import it as a part' 3 import "$mtp" part.h5 "$mtp_on"
+runs 'export what came along' 1 export along.h5 along
+runs 'export the part' 2 export part.h5 part
+holds 'as many bytes' "$(stat -c %s along/model.safetensors)" -eq "$(stat -c %s part/model.safetensors)"
+runs 'train it' 2 train deck.ini run.directory=mtp1 model.init="$mtp" "$mtp_on"
+holds 'its loss' "$(grep -c '"prediction_loss": [0-9]' mtp1/metrics.jsonl)" -eq 2
+runs 'export what was trained' 2 export mtp1/checkpoints/latest mtp1-out
+runs 'train it from the import' 2 train deck.ini run.directory=mtp2 model.init=part.h5 "$mtp_on"
+runs 'export that' 2 export mtp2/checkpoints/latest mtp2-out
+same 'both ways the same' mtp1-out/model.safetensors mtp2-out/model.safetensors
+holds 'with the copies' "$(stat -c %s mtp2-out/model.safetensors)" -eq "$(stat -c %s part/model.safetensors)"
+runs 'leave it out' 2 train deck.ini run.directory=mtp3 model.init="$mtp"
+holds 'and say so once' "$(grep -c 'multi-token prediction (1 of .*) is left out of training' out)" -eq 1
+holds 'without its loss' "$(grep -c prediction_loss mtp3/metrics.jsonl)" -eq 0
+refused 'an import without it' 'has no weights of multi-token prediction' train deck.ini run.directory=mtp4 \
+  model.init=along.h5 "$mtp_on"
+refused 'to drop it' 'would drop them' train deck.ini run.directory=mtp4 model.init=part.h5
+refused 'a slice of its layers' 'model.layers = 1 with' train deck.ini run.directory=mtp4 model.init="$mtp" model.layers=1 \
+  "$mtp_on"
+refused 'other families' "model_type 'qwen3_moe'" train deck.ini run.directory=mtp4 "$mtp_on"
+refused 'other words' 'no option of import' import "$mtp" other.h5 dtype=bf16
+
 finish

@@ -123,6 +123,39 @@ TEST_F(Exchange, EveryFamilyComesBackBitForBit) {
   }
 }
 
+/// Carried along, or as a part of the model whose table and head are written twice.
+TEST_F(Exchange, MultiTokenPredictionComesBackBitForBit) {
+  const GoldenCase golden("multi_token_prediction");
+  for (const bool prediction : {false, true}) {
+    SCOPED_TRACE(prediction);
+    import_hf_folder(golden.folder(), checkpoint(), "test", world, prediction);
+    EXPECT_EQ(Hdf5File::open_serial(checkpoint()).contains("/parameters/prediction"), prediction);
+    EXPECT_NE(Hdf5File::open_serial(checkpoint()).contains("/extra/tensors"), prediction);
+    ExportRequest request;
+    request.overrides.prediction = prediction;
+    export_folder(request);
+    expect_same_tensors(golden.folder());
+    EXPECT_EQ(read_text(exported() / "config.json"), read_text(golden.config()));
+    world.barrier();
+    if (world.rank() == 0) fs::remove_all(exported()), fs::remove(checkpoint());
+    world.barrier();
+  }
+}
+
+/// A folder that leaves the copies out, in bf16, comes back without them.
+TEST_F(Exchange, CopiesThatAFolderDoesNotHaveAreNotWritten) {
+  make_folder("multi_token_prediction", [](auto& tensors, std::string&) {
+    for (auto& [name, tensor] : tensors) tensor = as_type(tensor, StorageType::bf16);
+    EXPECT_EQ(tensors.erase("model.layers.2.embed_tokens.weight"), 1u);
+    EXPECT_EQ(tensors.erase("model.layers.2.shared_head.head.weight"), 1u);
+  });
+  import_hf_folder(folder(), checkpoint(), "test", world, true);
+  ExportRequest request;
+  request.overrides.prediction = true;
+  export_folder(request);
+  expect_same_tensors(folder());
+}
+
 TEST_F(Exchange, BrainFloatsAndUnusedTensorsComeBackBitForBit) {
   make_folder("qwen3_moe", [](auto& tensors, std::string& config) {
     for (auto& [name, tensor] : tensors) tensor = as_type(tensor, StorageType::bf16);

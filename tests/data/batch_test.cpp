@@ -111,6 +111,29 @@ TEST(ReadBatch, RowsWithoutDocumentsBesideOthersAreOneDocument) {
   EXPECT_EQ(batch.labels, (Tokens{2, 3, -1, 6, 8, 9}));
 }
 
+TEST(ReadBatch, LooksTwoTokensAheadWhenAsked) {
+  const Fixed data({{{1, 2, 3, 4}, {}, {}}, {{5, 6, 7, 8}, {1, 1, 1, 0}, {}}});
+  const Sampler sampler(2, false, 1);
+  const HostBatch batch = read_batch(data, sampler, 0, {0, 2}, 3, Lookahead::two_tokens);
+  EXPECT_TRUE(batch.predicts);
+  EXPECT_EQ(batch.labels, (Tokens{2, 3, 4, 6, 7, -1}));
+  EXPECT_EQ(batch.next_ids, (Tokens{2, 3, 4, 6, 7, 8}));        // whatever the mask says
+  EXPECT_EQ(batch.next_labels, (Tokens{3, 4, -1, 7, -1, -1}));  // the last position has none
+  EXPECT_EQ(batch.next_counted, 3);
+  const HostBatch plain = read_batch(data, sampler, 0, {0, 2}, 3);
+  EXPECT_FALSE(plain.predicts);
+  EXPECT_TRUE(plain.next_ids.empty() && plain.next_labels.empty());
+}
+
+/// Neither from t to t + 1 nor from there to t + 2; the mask of t + 1 does not matter.
+TEST(ReadBatch, NoNextLabelCrossesDocuments) {
+  const Fixed data({{{1, 2, 3, 4, 5, 6, 7, 8}, {1, 0, 1, 1, 1, 1, 1, 1}, {0, 0, 0, 4, 5, 5, 5, 5}}});
+  const HostBatch batch = read_batch(data, Sampler(1, false, 1), 0, {0, 1}, 7, Lookahead::two_tokens);
+  EXPECT_EQ(batch.labels, (Tokens{-1, 3, -1, -1, 6, 7, 8}));
+  EXPECT_EQ(batch.next_labels, (Tokens{3, -1, -1, -1, 7, 8, -1}));
+  EXPECT_EQ(batch.next_counted, 3);
+}
+
 TEST(ReadBatch, NoSequencesMakeAnEmptyBatch) {
   const Fixed data({{{1, 2, 3}, {}, {}}});
   const HostBatch batch = read_batch(data, Sampler(1, false, 1), 5, {2, 2}, 2);
@@ -184,6 +207,20 @@ TEST(PartOf, LabelsAndDocumentsAtTheEdgesAreThoseOfTheRow) {
   EXPECT_EQ(second.ids, (Tokens{3, 4, 5, 6}));
   EXPECT_EQ(second.labels, (Tokens{4, 5, 6, -1}));
   EXPECT_EQ(second.counted, 3);
+}
+
+TEST(PartOf, NextTokensAtTheEdgesAreThoseOfTheRow) {
+  const Fixed data({{{1, 2, 3, 4, 5, 6, 7, 8, 9}, {}, {0, 0, 0, 0, 0, 0, 1, 1, 1}}});
+  const HostBatch whole = read_batch(data, Sampler(1, false, 1), 0, {0, 1}, 8, Lookahead::two_tokens);
+  const HostBatch first = part_of(whole, 2, 0), second = part_of(whole, 2, 1);
+  EXPECT_TRUE(first.predicts);
+  EXPECT_EQ(first.ids, (Tokens{1, 2, 7, 8}));
+  EXPECT_EQ(first.next_ids, (Tokens{2, 3, 8, 9}));
+  EXPECT_EQ(first.next_labels, (Tokens{3, 4, 9, -1}));
+  EXPECT_EQ(first.next_counted, 3);
+  EXPECT_EQ(second.next_ids, (Tokens{4, 5, 6, 7}));
+  EXPECT_EQ(second.next_labels, (Tokens{5, 6, -1, -1}));
+  EXPECT_EQ(second.next_counted, 2);
 }
 
 }  // namespace

@@ -25,9 +25,11 @@ class GoldenCurveOnGpu : public ::testing::TestWithParam<const char*> {
     if (num_devices() == 0) GTEST_SKIP() << "no CUDA device (or driver) on this machine";
     write_golden_rows(golden, rows());
   }
+  static bool predicts() { return std::string(GetParam()) == "multi_token_prediction"; }
   std::filesystem::path rows() const { return scratch.path() / "rows.h5"; }
   RunSettings settings(const std::string& name, Precision precision) const {
     RunSettings run = golden_settings(golden, rows(), scratch.path() / name);
+    run.overrides.prediction = predicts();
     run.device = DeviceChoice::cuda;
     run.device_memory = std::int64_t{1} << 30;
     run.precision = precision;
@@ -41,6 +43,11 @@ class GoldenCurveOnGpu : public ::testing::TestWithParam<const char*> {
       EXPECT_LE(std::abs(metrics[i]["loss"].get<double>() / loss[i] - 1), loss_bound) << "step " << i + 1;
       EXPECT_LE(std::abs(metrics[i]["grad_norm"].get<double>() / norm[i] - 1), norm_bound) << "step " << i + 1;
     }
+    if (!predicts()) return;
+    const auto prediction = golden.numbers("train.prediction_loss");
+    for (std::size_t i = 0; i < loss.size(); ++i)
+      EXPECT_LE(std::abs(metrics[i]["prediction_loss"].get<double>() / prediction[i] - 1), loss_bound)
+          << "step " << i + 1;
   }
   void expect_single(RunSettings run) const { expect_curve(trained_metrics(run), 5e-6, 5e-5); }
   void expect_half(RunSettings run) const { expect_curve(trained_metrics(run), 2e-2, 0.2); }
@@ -50,7 +57,8 @@ class GoldenCurveOnGpu : public ::testing::TestWithParam<const char*> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Families, GoldenCurveOnGpu,
-                         ::testing::Values("qwen3_moe", "deepseek_v3", "kimi_k2", "gpt_oss", "mixtral"));
+                         ::testing::Values("qwen3_moe", "deepseek_v3", "kimi_k2", "gpt_oss", "mixtral",
+                                           "multi_token_prediction"));
 
 TEST_P(GoldenCurveOnGpu, Fp32) { expect_single(settings("fp32", Precision::fp32)); }
 TEST_P(GoldenCurveOnGpu, Bf16) { expect_half(settings("bf16", Precision::bf16)); }

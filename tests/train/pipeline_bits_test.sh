@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Cutting the layers changes no bit: with shard 2 and expert 2, on 2 ranks, with pipeline 2 on 4 and with pipeline 3 on 6,
-# under each schedule, loss and gradient norm are the same text. For the golden weights, and for a tied head across the
-# first and the last stage. Usage: pipeline_bits_test.sh PROGRAM
+# under each schedule, loss and gradient norm are the same text. For the golden weights, for a tied head across the
+# first and the last stage, and with multi-token prediction, whose table is shared like that. Usage: pipeline_bits_test.sh PROGRAM
 set -uo pipefail
 . "$(dirname "$0")/../app/common.sh"
 
@@ -44,4 +44,5 @@ every_cut() {
 every_cut
 every_cut train.reduce=step train.micro_batch=3
 every_cut model.init=random model.config="$scratch/tied.json"
+every_cut model.init="$(dirname "$golden")/multi_token_prediction" model.multi_token_prediction=true
 finish

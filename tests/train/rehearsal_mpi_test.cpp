@@ -47,6 +47,10 @@ const std::vector<Case>& cases() {
       {.recompute = Recompute::selective, .family = "gpt_oss"},
       {.context = 2, .family = "gpt_oss"},
       {.expert = 2, .recompute = Recompute::block, .family = "mixtral"},
+      {.recompute = Recompute::selective, .family = "multi_token_prediction"},
+      {.context = 2, .family = "multi_token_prediction"},
+      {.pipeline = 2, .schedule = ScheduleKind::zero_bubble, .family = "multi_token_prediction"},
+      {.pipeline = 2, .expert = 2, .family = "multi_token_prediction"},
   };
   return all;
 }
@@ -54,6 +58,7 @@ const std::vector<Case>& cases() {
 RunSettings settings_of(const Case& one) {
   RunSettings settings;
   settings.config = fmt::format("{}/{}/config.json", MOESAIC_GOLDEN, one.family);
+  settings.overrides.prediction = std::string(one.family) == "multi_token_prediction";
   settings.device = DeviceChoice::cpu;
   settings.data.format = DataFormat::synthetic;
   settings.data.sequence = 128;

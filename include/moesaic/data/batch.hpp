@@ -20,6 +20,8 @@ struct BatchCut {
 
   /// Micro-batches of every data rank: what the largest block needs.
   std::int64_t micro_batches() const;
+  /// Sequences of the largest micro-batch of any data rank.
+  std::int64_t largest_micro_batch() const;
   /// Sequences [begin, end) of the global batch.
   using Range = Block;
   /// Those in micro-batch m of a data rank: pure arithmetic.
@@ -34,16 +36,28 @@ struct HostBatch {
   std::vector<std::int32_t> documents;               ///< empty: one document a sequence
   std::int64_t counted = 0;                          ///< labels that count
 
+  bool predicts = false;  ///< whether what follows is there
+  std::vector<std::int32_t> next_ids,
+      next_labels;                ///< of each token the one behind it, and the label one token further on
+  std::int64_t next_counted = 0;  ///< next_labels that count
+
   std::int64_t parts = 1;                   ///< into which each sequence is cut
   std::vector<std::int32_t> key_documents;  ///< flat [sequences * parts * length]: of whole sequences; empty when uncut
+
+  bool divisible = false;  ///< there could be smaller micro-batches of the same data, on all ranks alike
 };
+
+/// Whether batches are read for multi-token prediction, too.
+enum class Lookahead : bool { one_token, two_tokens };
 
 /// Reads samples [first + begin, first + end) into one micro-batch; length = sequence of the data.
 ///
 /// The label of position t is token t + 1. It counts when the loss mask marks that token (or there is no mask) and the
 /// token lies in the same document as its input: the first token of a document is never predicted from the one before.
+/// The next label of position t is token t + 2, which the sample's last position does not have; it counts when the mask
+/// marks it and all three tokens lie in one document.
 HostBatch read_batch(const Dataset& data, const Sampler& sampler, std::int64_t first, BatchCut::Range range,
-                     std::int64_t length);
+                     std::int64_t length, Lookahead lookahead = Lookahead::one_token);
 
 /// Part `part` of `parts` of a batch of whole sequences: of each sequence the two tokens' blocks of mirrored_blocks_of, one
 /// behind the other. Positions stay those in the sequence; the label of a block's last token is the next block's first.

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@ struct HfExtraTensor {
 struct HfManifest {
   StorageType type = StorageType::f32;       ///< of the model's tensors
   std::map<std::string, StorageType> types;  ///< of those that are stored otherwise
+  std::set<std::string> absent;              ///< of the model's tensors those that the folder did not have
   std::vector<HfExtraTensor> extra;
 
   /// How tensor `name` of the model was stored.

@@ -2,20 +2,11 @@
 /// The last block: final norm, logits and cross entropy.
 
 #include "moesaic/layers/block.hpp"
-#include "moesaic/layers/rms_norm.hpp"
+#include "moesaic/layers/output_loss.hpp"
 
 namespace moesaic {
 
-struct HeadState : BlockState {
-  Tensor losses;    ///< accumulator type [tokens], 0 where the label does not count
-  Tensor loss_sum;  ///< f64 [1], not scaled
-  Tensor logits;    ///< [tokens, vocabulary]; after the input gradient: their gradient
-
-  Tensor input;        ///< [tokens, hidden]
-  Tensor normalised;   ///< [tokens, hidden]
-  Tensor log_sum_exp;  ///< accumulator type [tokens]
-  RmsNormState norm;
-};
+struct HeadState : BlockState, OutputState {};
 
 /// Unit "head" with "head/norm" [hidden] and "head/weight" [vocabulary, hidden]; tied, the table is a unit of its own,
 /// "head_table", which shares the values of the embedding's.
@@ -34,11 +25,10 @@ class HeadBlock : public ModelBlock {
                        const BlockViews& gradients) const override;
 
  private:
-  const View& table_of(const BlockViews& views) const { return tied_ ? views[1][0] : views[0][1]; }
+  OutputViews parts_of(const BlockViews& views) const { return {views[0][0], tied_ ? views[1][0] : views[0][1]}; }
 
-  std::int64_t vocabulary_;
   bool tied_;
-  RmsNorm norm_;
+  OutputLoss output_;
   std::vector<UnitSpec> units_;
 };
 

@@ -17,6 +17,7 @@ namespace moesaic {
 /// (w (w + 1) / 2 + (S - w) w) / S with w the window or S. Both as published rates count.
 /// Latent attention of ranks r_q, r, plain, rotary and value widths n, p, v:
 ///     6 (H r_q + r_q A (n + p) + H (r + p) + r A (n + v) + A v H) + 6 M A (n + p + v).
+/// Multi-token prediction: a block more, 12 H^2 of its projection, and the head a second time.
 double flops_per_token(const ModelSpec& spec, std::int64_t sequence);
 
 /// The same by block: embedding (a look-up: 0), transformer blocks, head. Their sum is flops_per_token.

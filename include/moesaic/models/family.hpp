@@ -22,7 +22,7 @@ const ModelFamily& model_family(std::string_view model_type);
 ModelSpec model_spec(const HfConfig& config, const ModelOverrides& overrides = {});
 
 /// Every Hugging Face tensor of the model: together they cover each parameter exactly once (of a tied head only the
-/// embedding). Order: embedding, blocks, head.
+/// embedding), copies left aside. Order: embedding, blocks, head.
 std::vector<HfPiece> hf_pieces(const ModelSpec& spec);
 
 }  // namespace moesaic

@@ -2,6 +2,7 @@
 /// The layers of a model, or of a stage of it, made from its spec.
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "moesaic/layers/block.hpp"
@@ -9,10 +10,12 @@
 #include "moesaic/layers/rotary_table.hpp"
 #include "moesaic/layers/sequence_exchange.hpp"
 #include "moesaic/models/model_spec.hpp"
+#include "moesaic/tensor/readings.hpp"
 
 namespace moesaic {
 
-/// Blocks [first, last) of a model: 0 is the embedding, 1 to layers the transformer blocks, layers + 1 the head.
+/// Blocks [first, last) of a model: 0 is the embedding, 1 to layers the transformer blocks, layers + 1 the head (with
+/// the block of multi-token prediction, where there is one).
 struct BlockRange {
   std::int64_t first = 0;
   std::int64_t last = 0;
@@ -25,6 +28,7 @@ BlockRange all_blocks(const ModelSpec& spec);
 struct MoeCounts {
   std::vector<std::int64_t> load;  ///< [experts]
   double auxiliary_loss = 0;
+  std::optional<ExpertOverflow> overflow;  ///< the fullest of receive buffers that overflowed; counted on the host
 };
 
 /// Owns layers and what their routers count, but no parameters: those are handed to each block. Not movable: blocks
@@ -56,9 +60,10 @@ class Model {
   std::int64_t moe_layers() const { return std::ssize(biased_experts_); }
   /// Experts of the whole model's MoE layer `layer` if it has selection biases, else 0.
   std::int64_t biased_experts(std::int64_t layer) const { return biased_experts_[static_cast<std::size_t>(layer)]; }
-  /// What accounts() hold now, in their order. Waits for the device.
+  /// Adds what accounts() hold to `readings`; after these were read, counts() are those, in their order.
+  void add_counts(Readings& readings);
   std::vector<MoeCounts> counts() const;
-  /// Sets loads and auxiliary losses to zero; selection biases stay.
+  /// Sets loads and auxiliary losses to zero and forgets overflows; selection biases stay.
   void zero_accounts();
 
  private:
@@ -68,7 +73,9 @@ class Model {
 
   LayerContext context_;
   RotaryTable rotary_;
-  Tensor counted_;  ///< f64, flat: loads and auxiliary losses of all layers
+  Tensor counted_;                                        ///< f64, flat: loads and auxiliary losses of all layers
+  std::vector<double> read_;                              ///< the same as they were read last
+  std::vector<std::optional<ExpertOverflow>> overflows_;  ///< as accounts_, which refer to them
   std::vector<Tensor> selection_biases_;
   std::vector<MoeAccounts> accounts_;
   std::vector<std::int64_t> account_layers_;

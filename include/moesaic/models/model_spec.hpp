@@ -38,21 +38,27 @@ struct ModelSpec {
   bool tied_head = false;
   double auxiliary_coefficient = 0;  ///< of the balancing loss, as the config states it
   RopeSpec rope;
-  std::vector<BlockSpec> blocks;
-  std::int64_t prediction_depths = 0;  ///< of multi-token prediction that the config announces; no part of this model
+  std::vector<BlockSpec> blocks;  ///< the layers and, where it predicts, the block of multi-token prediction
+  /// Trained with multi-token prediction of one depth, whose block is the last of `blocks` and a part of the head's.
+  bool predicts = false;
+  std::int64_t prediction_depths = 0;  ///< that the config announces, part of this model or not
 
+  std::int64_t layers() const { return static_cast<std::int64_t>(blocks.size()) - (predicts ? 1 : 0); }
+  /// Whether the last block reads the table of the first.
+  bool shares_table() const { return tied_head || predicts; }
   std::int64_t moe_layers() const;
   /// Learned numbers: of the whole model, and of what one token meets (its top_k experts, embedding and head counted).
   std::int64_t total_parameters() const;
   std::int64_t active_parameters() const;
 };
 
-/// Changes to a config that make a slice of a model; 0: as the config says.
+/// What a deck changes of a config: a slice of the model (0: as the config says), or one depth more.
 struct ModelOverrides {
   std::int64_t layers = 0;
   std::int64_t vocabulary = 0;
   std::int64_t experts = 0;
   std::int64_t dense_layers = -1;  ///< leading blocks with a dense feed-forward; -1: as the config says
+  bool prediction = false;         ///< with the depth of multi-token prediction that the config announces
 };
 
 /// The checkpoint's name of the selection bias of MoE layer `layer`. It is state of the router, no parameter: its slash comes
@@ -68,6 +74,7 @@ struct HfPiece {
   Extents shape;
   std::vector<std::int64_t> strides = {};  ///< empty: consecutive
   Extents whole = {};                      ///< the tensor's own shape where `shape` splits it
+  bool copy = false;                       ///< the hub stores these elements twice: written, never read
 };
 
 /// Whether the tensor is a selection bias, not (a part of) a parameter.

@@ -7,6 +7,7 @@
 #include <map>
 #include <string>
 
+#include "moesaic/parallel/expert_parallel.hpp"
 #include "moesaic/train/decomposition.hpp"
 
 namespace moesaic {
@@ -23,9 +24,10 @@ struct Rehearsal {
 };
 
 /// Rehearses a step of `rank` on a device of that kind: on the CPU exchanges go through MPI, on GPUs through NCCL. Routing
-/// is taken to be even. Of many micro-batches as few run as it takes to see all that recurs.
+/// is taken to be even, or so that all receive buffers are full. Of many micro-batches as few run as it takes to see all that recurs.
 /// InputError where the rank would hold more than any machine can address.
-Rehearsal rehearse(const RunSettings& settings, const Decomposition& parts, int rank, DeviceKind device);
+Rehearsal rehearse(const RunSettings& settings, const Decomposition& parts, int rank, DeviceKind device,
+                   ExpertLoad load = ExpertLoad::even);
 
 /// The device that plans are for: a GPU unless run.device = cpu.
 DeviceKind planned_device(const RunSettings& settings);

@@ -21,6 +21,13 @@ enum class DeviceChoice : std::uint8_t { automatic, cpu, cuda };
 enum class Precision : std::uint8_t { automatic, bf16, fp32 };
 enum class Resume : std::uint8_t { automatic, never, path };
 
+/// Consecutive steps whose timeline is recorded.
+struct ProfileSteps {
+  std::int64_t first = 1;
+  std::int64_t count = 0;   ///< 0: none
+  bool from_start = false;  ///< `first` counts from the first step of the process
+};
+
 struct RunSettings {
   // [run]
   std::string name;
@@ -53,6 +60,8 @@ struct RunSettings {
   bool deterministic = true;              ///< train.deterministic
   std::int64_t max_skipped = 3;           ///< train.max_skipped: non-finite steps in a row that end the run
   bool reduce_every_micro_batch = true;   ///< train.reduce: after each micro-batch, or once a step
+  ProfileSteps profile_steps;             ///< train.profile_steps
+  double prediction_weight = 0.3;         ///< train.prediction_weight: of the loss of multi-token prediction
   // [optimizer]
   OptimizerSettings optimizer;
   // [moe]
@@ -61,6 +70,8 @@ struct RunSettings {
   std::optional<double> auxiliary_coefficient;  ///< not given: router_aux_loss_coef of the config
   double bias_rate = 0.001;
   bool balanced_router = false;
+  double receive_bound = 2;    ///< moe.receive_bound: receive buffers of experts on a GPU, times the mean load
+  bool bound_on_host = false;  ///< the bound holds on the CPU too, where buffers would grow: for tests
   // [checkpoint]
   std::int64_t checkpoint_every = 0;  ///< steps; 0: the last only
   std::int64_t keep = 2;
@@ -73,6 +84,8 @@ struct RunSettings {
 
   /// The resolved deck as text, stored in checkpoints.
   std::string deck;
+  /// What each key has that a deck leaves out, as text: the values of keys that an older program's deck lacks.
+  std::string default_deck;
   std::string version;  ///< of the program, stored in checkpoints
 };
 

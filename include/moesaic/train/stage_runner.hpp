@@ -5,6 +5,7 @@
 #include "moesaic/layers/block.hpp"
 #include "moesaic/parallel/fully_sharded.hpp"
 #include "moesaic/parallel/pipeline_link.hpp"
+#include "moesaic/tensor/readings.hpp"
 #include "moesaic/train/phases.hpp"
 
 namespace moesaic {
@@ -13,6 +14,12 @@ namespace moesaic {
 struct StageBlocks {
   std::vector<const ModelBlock*> blocks;
   std::vector<Block> chunks;
+};
+
+/// Of a run: sums over counted labels, micro-batches in order.
+struct LossSums {
+  double loss = 0;
+  double prediction = 0;  ///< of multi-token prediction
 };
 
 /// When gradients are reduced: after the weight gradients of every micro-batch, or of the last one.
@@ -31,8 +38,10 @@ class StageRunner {
            Phases* phases);
   /// From now on the blocks run with the checker's operators, which learns where the work is; null: with their own again.
   void check_with(OperatorCheck* check);
-  /// The sum of the losses of the last run, micro-batches in order; 0 on ranks without the head. Waits for the device.
-  double take_loss_sum();
+  /// Adds the losses of the last run to `readings`; after these were read, loss_sums() are theirs, 0 on ranks without
+  /// the head.
+  void add_losses(Readings& readings);
+  LossSums loss_sums() const;
 
  private:
   /// The blocks whose weights the rest of the schedule needs, in order.
@@ -44,6 +53,7 @@ class StageRunner {
   /// The layers of a block that are about to work.
   const ModelBlock& enter(int block, const ScheduleStep& step) const;
   void forward(const ScheduleStep& step, const MicroBatch& batch);
+  void keep_losses(const ScheduleStep& step, const BlockState* state);
   void backward_input(const ScheduleStep& step, const MicroBatch& batch, bool with_weights);
   void backward_weight(const ScheduleStep& step, const MicroBatch& batch);
   void add_weight_gradients(int block, const ScheduleStep& step, const MicroBatch& batch);
@@ -63,7 +73,8 @@ class StageRunner {
   std::vector<int> weights_order_;
   std::size_t weights_taken_ = 0;
   std::vector<std::vector<std::unique_ptr<BlockState>>> states_;  ///< [micro-batch][block]
-  Tensor losses_;                                                 ///< f64 [micro-batch]
+  Tensor losses_;                                                 ///< f64 [2, micro-batch]: as LossSums
+  std::vector<double> losses_read_;
   Reduction reduction_ = Reduction::every_micro_batch;
   bool trains_ = false;  ///< some backward will need what forwards leave
 };

@@ -117,6 +117,25 @@ std::vector<BlockSpec> block_specs(const HfConfig& config, const ModelOverrides&
   return blocks;
 }
 
+/// One more block, of experts, behind the layers.
+void add_prediction(const HfConfig& config, const ModelOverrides& overrides, ModelSpec& spec) {
+  MOESAIC_VALIDATE(
+      spec.prediction_depths == 1,
+      "{}: 'num_nextn_predict_layers' is {}, but model.multi_token_prediction trains one depth (each is a "
+      "block with weights of its own); set it to 1 in the config, or leave model.multi_token_prediction out",
+      config.origin(), spec.prediction_depths);
+  MOESAIC_VALIDATE(
+      !spec.tied_head,
+      "{}: 'tie_word_embeddings' is true, but model.multi_token_prediction needs a head of its own (a table "
+      "is shared once); leave one of them out",
+      config.origin());
+  BlockSpec block;
+  block.latent = attention_spec(config, spec);
+  block.moe = moe_spec(config, overrides, spec);
+  spec.blocks.push_back(block);
+  spec.predicts = true;
+}
+
 }  // namespace
 
 ModelSpec spec(const HfConfig& config, const ModelOverrides& overrides) {
@@ -126,6 +145,7 @@ ModelSpec spec(const HfConfig& config, const ModelOverrides& overrides) {
   spec.rope = rope(config);
   spec.blocks = block_specs(config, overrides, spec);
   spec.prediction_depths = config.integer("num_nextn_predict_layers", 0);
+  if (overrides.prediction) add_prediction(config, overrides, spec);
   return spec;
 }
 

@@ -34,6 +34,18 @@ void add_moe(Pieces& pieces, const MoeSpec& spec, std::int64_t layer, const std:
   add_experts(pieces, spec, ours + "/experts", theirs + ".experts");
 }
 
+/// What the depth of multi-token prediction has beside its block.
+void add_prediction(Pieces& pieces, const ModelSpec& spec) {
+  const std::string theirs = fmt::format("model.layers.{}", spec.layers());
+  const Extents norm{spec.hidden}, table{spec.vocabulary, spec.hidden};
+  pieces.whole("prediction/embedding_norm", theirs + ".enorm.weight", norm);
+  pieces.whole("prediction/hidden_norm", theirs + ".hnorm.weight", norm);
+  pieces.whole("prediction/projection", theirs + ".eh_proj.weight", {spec.hidden, 2 * spec.hidden});
+  pieces.whole("prediction/norm", theirs + ".shared_head.norm.weight", norm);
+  pieces.copy("embedding/weight", theirs + ".embed_tokens.weight", table);
+  pieces.copy("head/weight", theirs + ".shared_head.head.weight", table);
+}
+
 }  // namespace
 
 std::vector<HfPiece> pieces(const ModelSpec& spec) {
@@ -49,6 +61,7 @@ std::vector<HfPiece> pieces(const ModelSpec& spec) {
     } else {
       add_swiglu(pieces, spec.hidden, block.dense_width, ours + "/feed_forward", theirs + ".mlp");
     }
+    if (static_cast<std::int64_t>(i) == spec.layers()) add_prediction(pieces, spec);
   });
 }
 

@@ -27,6 +27,11 @@ class Pieces {
     parameter(std::move(parameter_name));
     tensor(std::move(tensor_name), shape);
   }
+  /// The same elements once more.
+  void copy(std::string parameter_name, std::string tensor_name, Extents shape) {
+    whole(std::move(parameter_name), std::move(tensor_name), shape);
+    pieces_.back().copy = true;
+  }
   void add(HfPiece piece) { pieces_.push_back(std::move(piece)); }
   std::vector<HfPiece> take() { return std::move(pieces_); }
 
