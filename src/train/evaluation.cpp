@@ -46,7 +46,7 @@ double mean_loss(Assembly& assembly, const Dataset& data, const ProcessGrid& gri
     Readings readings(assembly.context.on.stream, *assembly.context.on.arena);
     assembly.runner.add_losses(readings);
     readings.read();
-    sum += assembly.runner.loss_sums().loss;
+    sum += assembly.runner.take_loss_sums().loss;
   }
   assembly.communicators.world->all_reduce(host_view(&sum, {1}));
   assembly.communicators.tokens->all_reduce(host_view(&labels, {1}));

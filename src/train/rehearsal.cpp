@@ -97,6 +97,7 @@ class Stage {
     model_.add_counts(readings);
     optimizer_.add_squares(readings);
     readings.read();
+    runner_.take_loss_sums();
     optimizer_.gradient_norm();
   }
 

@@ -56,7 +56,8 @@ void StageRunner::add_losses(Readings& readings) {
   readings.add(losses_, host_view(losses_read_.data(), losses_.view().extents()));
 }
 
-LossSums StageRunner::loss_sums() const {
+LossSums StageRunner::take_loss_sums() {
+  losses_.reset();
   const auto half = losses_read_.begin() + std::ssize(losses_read_) / 2;
   return {std::accumulate(losses_read_.begin(), half, 0.0), std::accumulate(half, losses_read_.end(), 0.0)};
 }

@@ -188,7 +188,7 @@ void TrainingStep::read_figures(Totals& totals) {
     }
   }
   readings.read();
-  totals.loss_sums = runner_->loss_sums();
+  totals.loss_sums = runner_->take_loss_sums();
   totals.counts = model_->counts();
 }
 

@@ -38,10 +38,10 @@ class StageRunner {
            Phases* phases);
   /// From now on the blocks run with the checker's operators, which learns where the work is; null: with their own again.
   void check_with(OperatorCheck* check);
-  /// Adds the losses of the last run to `readings`; after these were read, loss_sums() are theirs, 0 on ranks without
-  /// the head.
+  /// Adds the losses of the last run to `readings`; after these were read, take_loss_sums() gives theirs, 0 on ranks
+  /// without the head, and frees what held them on the device.
   void add_losses(Readings& readings);
-  LossSums loss_sums() const;
+  LossSums take_loss_sums();
 
  private:
   /// The blocks whose weights the rest of the schedule needs, in order.
