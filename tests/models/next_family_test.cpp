@@ -30,6 +30,9 @@ AttentionSpec attention_spec(const HfConfig& config, const ModelSpec& model) {
 }
 
 MoeSpec moe_spec(const HfConfig& config, const ModelOverrides& overrides, const ModelSpec& model) {
+  MOESAIC_VALIDATE(config.integer("n_group", 1) == 1,
+                   "{}: 'n_group' is {} (this family's router chooses among all experts); only 1 is built",
+                   config.origin(), config.integer("n_group", 1));
   MoeSpec spec{.hidden = model.hidden, .width = size(config, "moe_intermediate_size")};
   spec.experts = cut(config, "experts", config.either("n_routed_experts", "num_local_experts"), overrides.experts);
   spec.top_k = top_k(config, spec.experts);
@@ -90,14 +93,27 @@ std::vector<HfPiece> pieces(const ModelSpec& spec) {
 namespace {
 
 /// The spelling of the hub's GLM-4.5-Air, smaller.
-ModelSpec small_glm() {
-  const char* text = R"({"model_type": "glm4_moe", "hidden_size": 32, "vocab_size": 64, "max_position_embeddings": 128,
+constexpr std::string_view small_config =
+    R"({"model_type": "glm4_moe", "hidden_size": 32, "vocab_size": 64, "max_position_embeddings": 128,
     "num_hidden_layers": 3, "first_k_dense_replace": 1, "num_attention_heads": 4, "num_key_value_heads": 2,
     "head_dim": 8, "attention_bias": true, "use_qk_norm": true, "partial_rotary_factor": 0.5,
     "intermediate_size": 48, "moe_intermediate_size": 16, "n_routed_experts": 8, "n_shared_experts": 1,
     "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "norm_topk_prob": true, "routed_scaling_factor": 2.0,
     "rope_theta": 10000, "rope_scaling": null, "rms_norm_eps": 1e-05, "tie_word_embeddings": false})";
+
+ModelSpec small_glm(std::string text = std::string(small_config)) {
   return glm4_moe::spec(HfConfig::parse(text, "config.json"), {});
+}
+
+TEST(NextFamily, RefusesWhatIsNotBuilt) {
+  std::string groups(small_config);
+  groups.replace(groups.find("\"n_group\": 1"), 12, "\"n_group\": 2");
+  try {
+    small_glm(groups);
+    FAIL() << "groups were ignored";
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("'n_group' is 2"), std::string::npos) << error.what();
+  }
 }
 
 TEST(NextFamily, ItsTensorsCoverEveryParameterOnce) {
