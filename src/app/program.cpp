@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <optional>
 
 #include "moesaic/app/build_info.hpp"
 #include "moesaic/app/deck.hpp"
@@ -166,8 +165,9 @@ int run_program(const std::vector<std::string>& arguments) {
     static const Words collective{"train", "evaluate", "import", "export"};
     const bool parallel =
         !arguments.empty() && std::find(collective.begin(), collective.end(), arguments[0]) != collective.end();
-    std::optional<StopRequest> signals;
-    if (is_run(arguments)) signals.emplace();
+    // Never destroyed: a signal that comes while a finished process ends must not become its status.
+    static const StopRequest* const signals = is_run(arguments) ? new StopRequest : nullptr;
+    static_cast<void>(signals);
     return parallel || is_one_of_several() ? run_under_mpi(arguments) : run_alone(arguments);
   } catch (const InputError& error) {
     log_error("{}", error.what());
