@@ -22,7 +22,7 @@ void expect_reference(const GoldenCase& golden, const Way& way) {
 TEST_P(FamilyCurve, IsTheReference) {
   int ranks = 1;
   MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-  for (const Way& way : ways)
+  for (const Way& way : family_ways)
     if (way.ranks == ranks) expect_reference(GoldenCase(GetParam()), way);
 }
 

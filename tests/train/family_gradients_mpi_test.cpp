@@ -105,7 +105,7 @@ class FamilyGradients : public ::testing::TestWithParam<const char*> {
 TEST_P(FamilyGradients, AreTheReferenceTensorByTensor) {
   int ranks = 1;
   MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-  for (const Way& way : ways)
+  for (const Way& way : family_ways)
     if (way.ranks == ranks) expect_reference(way);
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "support/golden_run.hpp"
+#include "support/ways.hpp"
 
 namespace moesaic {
 namespace {
@@ -18,21 +19,7 @@ int world_size() {
   return size;
 }
 
-/// A way to train on `ranks` ranks.
-struct Way {
-  const char* name;
-  int ranks;
-  GridRequest grid;
-  ScheduleKind schedule = ScheduleKind::one_f_one_b;
-  ContextExchange exchange = ContextExchange::ring;
-  Recompute recompute = Recompute::none;
-  bool reduce_every_micro_batch = true;
-};
-
-constexpr ScheduleKind zero_bubble = ScheduleKind::zero_bubble, interleaved = ScheduleKind::interleaved;
-constexpr ContextExchange ring = ContextExchange::ring, gather = ContextExchange::gather;
-
-constexpr Way ways[] = {
+constexpr Way prediction_ways[] = {
     {"plain", 1, {}},
     {"selective", 1, {}, {}, ring, Recompute::selective},
     {"block", 1, {}, {}, ring, Recompute::block},
@@ -70,12 +57,7 @@ class MultiTokenPrediction : public ::testing::Test {
   }
   RunSettings settings(const Way& way) const {
     RunSettings run = settings(way.name);
-    run.grid = way.grid;
-    run.schedule = way.schedule;
-    run.chunks = way.schedule == interleaved ? 2 : 1;
-    run.context_exchange = way.exchange;
-    run.recompute = way.recompute;
-    run.reduce_every_micro_batch = way.reduce_every_micro_batch;
+    go(way, run);
     return run;
   }
 
@@ -106,7 +88,7 @@ void expect_same_bits(const std::vector<nlohmann::json>& first, const std::vecto
 }
 
 TEST_F(MultiTokenPrediction, IsTheReferenceOnEveryGrid) {
-  for (const Way& way : ways) {
+  for (const Way& way : prediction_ways) {
     if (way.ranks != world_size()) continue;
     SCOPED_TRACE(way.name);
     expect_curve(trained_metrics(settings(way)));
@@ -126,7 +108,7 @@ TEST_F(MultiTokenPrediction, KeepsToDocuments) {
                              .loss_mask = {marked.begin(), marked.end()},
                              .documents = documents});
   MPI_Barrier(MPI_COMM_WORLD);
-  for (const Way& way : ways) {
+  for (const Way& way : prediction_ways) {
     if (way.ranks != world_size()) continue;
     SCOPED_TRACE(way.name);
     RunSettings run = settings(way);
