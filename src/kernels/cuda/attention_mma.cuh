@@ -106,14 +106,26 @@ template <class Body> __device__ void for_values(const Body& body) {
   }
 }
 
+/// Four 8 x 8 matrices of bf16, each lane naming where one row of them lies; `transposed`: each is turned over.
+template <bool transposed> __device__ void load_matrices(const uint4* from, std::uint32_t (&parts)[4]) {
+  const std::uint32_t address = hopper::shared_address(from);
+  if constexpr (transposed) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(parts[0]), "=r"(parts[1]), "=r"(parts[2]), "=r"(parts[3])
+                 : "r"(address)
+                 : "memory");
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(parts[0]), "=r"(parts[1]), "=r"(parts[2]), "=r"(parts[3])
+                 : "r"(address)
+                 : "memory");
+  }
+}
+
 /// Rows [row, row + 16) of the tile, columns from 16 `column` on.
 template <int width> __device__ Left load_left(SwizzledTile<width> tile, int row, int column) {
   Left left;
-  const uint4* from = tile.piece(row, lane_number() % 16, column * 2 | lane_number() / 16);
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(left.parts[0]), "=r"(left.parts[1]), "=r"(left.parts[2]), "=r"(left.parts[3])
-               : "r"(hopper::shared_address(from))
-               : "memory");
+  load_matrices<false>(tile.piece(row, lane_number() % 16, column * 2 | lane_number() / 16), left.parts);
   return left;
 }
 
@@ -121,22 +133,14 @@ template <int width> __device__ Left load_left(SwizzledTile<width> tile, int row
 template <int width> __device__ Right load_right_transposed(SwizzledTile<width> tile, int row, int column) {
   Right right;
   const int lane = lane_number();
-  const uint4* from = tile.piece(row, lane / 16 * 8 + lane % 8, column * 2 | lane / 8 % 2);
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(right.parts[0]), "=r"(right.parts[1]), "=r"(right.parts[2]), "=r"(right.parts[3])
-               : "r"(hopper::shared_address(from))
-               : "memory");
+  load_matrices<false>(tile.piece(row, lane / 16 * 8 + lane % 8, column * 2 | lane / 8 % 2), right.parts);
   return right;
 }
 
 /// The same square as the right factor.
 template <int width> __device__ Right load_right(SwizzledTile<width> tile, int row, int column) {
   Right right;
-  const uint4* from = tile.piece(row, lane_number() % 16, column * 2 | lane_number() / 16);
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(right.parts[0]), "=r"(right.parts[1]), "=r"(right.parts[2]), "=r"(right.parts[3])
-               : "r"(hopper::shared_address(from))
-               : "memory");
+  load_matrices<true>(tile.piece(row, lane_number() % 16, column * 2 | lane_number() / 16), right.parts);
   return right;
 }
 
