@@ -49,40 +49,29 @@ __global__ void __launch_bounds__(flash_threads, Widths::both <= 128 ? 4 : 2)
   const auto q_tile = shared.rows<width>(flash_side);
   const auto k_tile = shared.rows<width>(2 * step);
   const auto v_tile = shared.rows<value_width>(2 * step);
-  // The last queries see most keys: they go first, so that blocks end together.
-  const int first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * flash_side, own = first + own_row();
-  const int head = static_cast<int>(blockIdx.y), sequence = static_cast<int>(blockIdx.z);
-  const HeadPlace place{sequence, head}, key_place{sequence, head / p.group};
-  const int end = p.keys_end(min(p.queries, first + flash_side) - 1);
-  const auto seen_from = [&](int key) {
-    while (key < end && documents.apart(sequence, first, key)) key += step;
-    return key;
-  };
-  const auto fetch = [&](int key, int stage) {
-    fetch_rows<step, flash_threads>(in.k, key_place, key, p.keys, k_tile, stage * step);
-    fetch_rows<step, flash_threads>(in.v, key_place, key, p.keys, v_tile, stage * step);
-  };
-  fetch_rows<flash_side, flash_threads>(in.q, place, first, p.queries, q_tile);
+  const QueryTile<Widths> tile(p);
+  const auto fetch = [&](int key, int stage) { tile.fetch(in, p, key, stage, k_tile, v_tile); };
+  fetch_rows<flash_side, flash_threads>(in.q, tile.place, tile.first, p.queries, q_tile);
   hopper::commit_copies();
-  int key = seen_from(documents.aligned(p.keys_begin(first))), stage = 0;
-  if (key < end) fetch(key, stage);
+  int key = tile.first_key(p, documents), stage = 0;
+  if (key < tile.end) fetch(key, stage);
   hopper::commit_copies();
   hopper::wait_for_copies<1>();
   __syncthreads();
   const LeftRows<width, true> q_rows(q_tile, own_row());
-  const RowMask mask = RowMask::of_queries(p, sequence, own);
+  const RowMask mask = RowMask::of_queries(p, tile.sequence, tile.own);
   const float scale = p.scale * log2_e;
   Softmax softmax;
   Square sums[value_width / square_side] = {};
   // While one step of keys is worked on, the next is under way.
-  for (; key < end; stage ^= 1) {
-    const int following = seen_from(key + step);
+  for (; key < tile.end; stage ^= 1) {
+    const int following = tile.seen_from(key + step, documents);
     hopper::wait_for_copies<0>();
     __syncthreads();
-    if (following < end) fetch(following, stage ^ 1);
+    if (following < tile.end) fetch(following, stage ^ 1);
     hopper::commit_copies();
     if (mask.any.meets(key, step)) {
-      const bool one_document = documents.one(sequence, first, key);
+      const bool one_document = documents.one(tile.sequence, tile.first, key);
       Square scores[squares];
 #pragma unroll
       for (int s = 0; s < squares; ++s) {
@@ -112,13 +101,13 @@ __global__ void __launch_bounds__(flash_threads, Widths::both <= 128 ? 4 : 2)
   for (int r = 0; r < 2; ++r) {
     const float sum = warp_sum<4>(softmax.sum[r]);
     inverse[r] = sum > 0 ? 1 / sum : 0.0f;
-    const int query = own + Square::row(2 * r);
+    const int query = tile.own + Square::row(2 * r);
     if (lane_number() % 4 != 0 || query >= p.queries) continue;
-    log_sum_exp[(std::int64_t{sequence} * p.heads + head) * p.queries + query] =
+    log_sum_exp[(std::int64_t{tile.sequence} * p.heads + tile.head) * p.queries + query] =
         softmax.largest[r] / log2_e + logf(sum);
   }
   store_sums(sums, inverse, SwizzledTile<value_width>{q_tile.data + own_row() * SwizzledTile<width>::pieces}, 0, out,
-             place, own, p.queries);
+             tile.place, tile.own, p.queries);
 }
 
 /// One warp a tile.

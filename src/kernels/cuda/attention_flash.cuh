@@ -150,6 +150,38 @@ class SharedMemory {
   uint4* next_;
 };
 
+/// A block's tile of queries of one head, and the steps of keys that it sees.
+template <class Widths> struct QueryTile {
+  int first, own;  ///< of the block's queries, and of this warp's
+  int head, sequence;
+  HeadPlace place, key_place;
+  int end;  ///< of the keys seen
+
+  // The last queries see most keys: they go first, so that blocks end together.
+  __device__ explicit QueryTile(const AttentionProblem& p)
+      : first(static_cast<int>(gridDim.x - 1 - blockIdx.x) * flash_side), own(first + own_row()),
+        head(static_cast<int>(blockIdx.y)),
+        sequence(static_cast<int>(blockIdx.z)), place{sequence, head}, key_place{sequence, head / p.group},
+        end(p.keys_end(min(p.queries, first + flash_side) - 1)) {}
+
+  __device__ int first_key(const AttentionProblem& p, const TileDocuments& documents) const {
+    return seen_from(documents.aligned(p.keys_begin(first)), documents);
+  }
+  /// `key`, or the first of the steps behind it with a document of the tile.
+  __device__ int seen_from(int key, const TileDocuments& documents) const {
+    while (key < end && documents.apart(sequence, first, key)) key += Widths::step;
+    return key;
+  }
+  /// Starts copies of the step of keys and values from `key` on to `stage` of their tiles.
+  template <class Inputs, class KeyTile, class ValueTile>
+  __device__ void fetch(const Inputs& in, const AttentionProblem& p, int key, int stage, KeyTile keys,
+                        ValueTile values) const {
+    constexpr int step = Widths::step;
+    fetch_rows<step, flash_threads>(in.k, key_place, key, p.keys, keys, stage * step);
+    fetch_rows<step, flash_threads>(in.v, key_place, key, p.keys, values, stage * step);
+  }
+};
+
 /// One block for flash_side of `positions`, of `heads`, of each sequence.
 template <class Kernel, class... Arguments>
 void launch_flash(const OperatorContext& context, Kernel kernel, int bytes, int positions, int heads,

@@ -49,28 +49,17 @@ __global__ void __launch_bounds__(flash_threads, Widths::both <= 128 ? 4 : 2)
   const auto out_tile = shared.rows<value_width>(flash_side);
   const auto k_tile = shared.rows<width>(2 * step);
   const auto v_tile = shared.rows<value_width>(2 * step);
-  // The last queries see most keys: they go first, so that blocks end together.
-  const int first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * flash_side, own = first + own_row();
-  const int head = static_cast<int>(blockIdx.y), sequence = static_cast<int>(blockIdx.z);
-  const HeadPlace place{sequence, head}, key_place{sequence, head / p.group};
-  const int end = p.keys_end(min(p.queries, first + flash_side) - 1);
-  const auto seen_from = [&](int key) {
-    while (key < end && documents.apart(sequence, first, key)) key += step;
-    return key;
-  };
-  const auto fetch = [&](int key, int stage) {
-    fetch_rows<step, flash_threads>(in.k, key_place, key, p.keys, k_tile, stage * step);
-    fetch_rows<step, flash_threads>(in.v, key_place, key, p.keys, v_tile, stage * step);
-  };
-  const auto fetch_own = [&](const InputRows& rows, auto tile) {
-    fetch_rows<flash_side, flash_threads>(rows, place, first, p.queries, tile);
+  const QueryTile<Widths> tile(p);
+  const auto fetch = [&](int key, int stage) { tile.fetch(in, p, key, stage, k_tile, v_tile); };
+  const auto fetch_own = [&](const InputRows& rows, auto to) {
+    fetch_rows<flash_side, flash_threads>(rows, tile.place, tile.first, p.queries, to);
   };
   fetch_own(in.q, q_tile);
   fetch_own(in.out_gradient, gradient_tile);
   fetch_own(in.out, out_tile);
   hopper::commit_copies();
-  int key = seen_from(documents.aligned(p.keys_begin(first))), stage = 0;
-  if (key < end) fetch(key, stage);
+  int key = tile.first_key(p, documents), stage = 0;
+  if (key < tile.end) fetch(key, stage);
   hopper::commit_copies();
   hopper::wait_for_copies<1>();
   __syncthreads();
@@ -82,22 +71,22 @@ __global__ void __launch_bounds__(flash_threads, Widths::both <= 128 ? 4 : 2)
   RowValues values[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const int query = own + Square::row(2 * r);
-    const std::int64_t row = in.row(p, sequence, head) + query;
+    const int query = tile.own + Square::row(2 * r);
+    const std::int64_t row = in.row(p, tile.sequence, tile.head) + query;
     values[r] = {query < p.queries ? in.log_sum_exp[row] * log2_e : 0.0f, means[r]};
     if (lane_number() % 4 == 0 && query < p.queries) row_values[row] = values[r];
   }
 
-  const RowMask mask = RowMask::of_queries(p, sequence, own);
+  const RowMask mask = RowMask::of_queries(p, tile.sequence, tile.own);
   Square sums[width / square_side] = {};
   // While one step of keys is worked on, the next is under way.
-  for (; key < end; stage ^= 1) {
-    const int following = seen_from(key + step);
+  for (; key < tile.end; stage ^= 1) {
+    const int following = tile.seen_from(key + step, documents);
     hopper::wait_for_copies<0>();
     __syncthreads();
-    if (following < end) fetch(following, stage ^ 1);
+    if (following < tile.end) fetch(following, stage ^ 1);
     hopper::commit_copies();
-    const bool one_document = documents.one(sequence, first, key);
+    const bool one_document = documents.one(tile.sequence, tile.first, key);
     const auto hide = [&](int at, Square& square) {
       if (!one_document || !mask.all.covers(at, square_side)) mask.hide(at, one_document, 0, square);
     };
@@ -112,7 +101,7 @@ __global__ void __launch_bounds__(flash_threads, Widths::both <= 128 ? 4 : 2)
     }
     key = following;
   }
-  store_sums(sums, {p.scale, p.scale}, q_tile, own_row(), q_gradient, place, own, p.queries);
+  store_sums(sums, {p.scale, p.scale}, q_tile, own_row(), q_gradient, tile.place, tile.own, p.queries);
 }
 
 /// One block a tile of keys of one key head: all queries of its heads in order. dV = P^T dO, dK = scale dS^T Q.
