@@ -43,7 +43,13 @@ class CheckpointWriter::Thread {
   }
 
   void prepare(const std::vector<StateArray>& state, Stream stream) {
-    if (copies(stream)) copy_.reserve(state, stream.device);
+    if (!copies(stream)) return;
+    {
+      const std::lock_guard guard(mutex_);
+      copy_.reserve(state, stream.device);
+      preparing_ = background_;
+    }
+    changed_.notify_all();
   }
 
   void save(const CheckpointInfo& info, const std::vector<StateArray>& state, Stream stream,
@@ -58,7 +64,7 @@ class CheckpointWriter::Thread {
 
   void wait(const std::function<void()>& waiting) {
     std::unique_lock guard(mutex_);
-    while (!changed_.wait_for(guard, interval, [this] { return !request_; })) {
+    while (!changed_.wait_for(guard, interval, [this] { return !request_ && !preparing_; })) {
       guard.unlock();
       if (Clock::now() - last_progress_.load() < disk_patience) waiting();
       guard.lock();
@@ -98,10 +104,27 @@ class CheckpointWriter::Thread {
   void work() {
     std::unique_lock guard(mutex_);
     while (true) {
-      changed_.wait(guard, [this] { return request_ || leaving_; });
-      if (!request_) return;
-      write_request(guard, [this] { last_progress_ = Clock::now(); });
+      changed_.wait(guard, [this] { return preparing_ || request_ || leaving_; });
+      if (preparing_)
+        take_memory(guard);
+      else if (request_)
+        write_request(guard, [this] { last_progress_ = Clock::now(); });
+      else
+        return;
     }
+  }
+
+  /// Takes the copy's memory while training goes on.
+  void take_memory(std::unique_lock<std::mutex>& guard) {
+    bool more = true;
+    while (more && !leaving_) {
+      guard.unlock();
+      more = copy_.take_memory();
+      last_progress_ = Clock::now();
+      guard.lock();
+    }
+    preparing_ = false;
+    changed_.notify_all();
   }
 
   void write_here(const std::function<void()>& progress) {
@@ -153,6 +176,7 @@ class CheckpointWriter::Thread {
   std::optional<Request> request_;  ///< being written, or about to be
   std::vector<SaveOutcome> outcomes_;
   std::string failure_;
+  bool preparing_ = false;  ///< the thread takes the copy's memory
   bool leaving_ = false;
   std::thread thread_;
 };

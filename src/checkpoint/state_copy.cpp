@@ -1,5 +1,7 @@
 #include "state_copy.hpp"
 
+#include <algorithm>
+
 #include "moesaic/tensor/transfer.hpp"
 #include "moesaic/tensor/transfer_memory.hpp"
 
@@ -18,7 +20,7 @@ StateCopy::~StateCopy() { release(); }
 void StateCopy::release() {
   if (data_ != nullptr) source_->release(data_, capacity_);
   data_ = nullptr;
-  capacity_ = 0;
+  capacity_ = taken_ = 0;
 }
 
 void StateCopy::reserve(const std::vector<StateArray>& state, DeviceKind device) {
@@ -31,17 +33,40 @@ void StateCopy::reserve(const std::vector<StateArray>& state, DeviceKind device)
   capacity_ = bytes;
 }
 
+bool StateCopy::take_memory() {
+  if (taken_ < capacity_) {
+    taken_ = std::min(taken_ + transfer_granule, capacity_);
+    source_->commit(data_, taken_);
+  }
+  return taken_ < capacity_;
+}
+
+/// In pieces that end where those of the pinned memory do.
+void StateCopy::copy(Stream stream, View original, View to) {
+  const std::int64_t width = size_of(to.dtype()), elements = to.size();
+  const View flat(original.raw(), original.dtype(), original.device(), {elements});
+  const std::int64_t at = static_cast<std::byte*>(to.raw()) - static_cast<std::byte*>(data_);
+  for (std::int64_t begin = 0; begin < elements;) {
+    const std::int64_t to_boundary = transfer_granule - (at + begin * width) % transfer_granule;
+    const std::int64_t count = std::min(elements - begin, to_boundary / width);
+    begin_download(stream, flat.rows(begin, begin + count), to.rows(begin, begin + count));
+    begin += count;
+  }
+}
+
 std::vector<StateArray> StateCopy::take(const std::vector<StateArray>& state, Stream stream) {
   reserve(state, stream.device);
+  while (take_memory()) {
+  }
   std::vector<StateArray> copies = state;
   auto* at = static_cast<std::byte*>(data_);
-  for (StateArray& copy : copies) {
-    const View original = copy.values;
-    if (!copy.owner) copy.elements = {};
-    copy.values = View(at, copy.type, DeviceKind::cpu, {copy.elements.size()});
-    if (copy.elements.empty()) continue;
-    begin_download(original.device() == DeviceKind::cpu ? host_stream : stream, original, copy.values);
-    at += copied_bytes(copy);
+  for (StateArray& copied : copies) {
+    const View original = copied.values;
+    if (!copied.owner) copied.elements = {};
+    copied.values = View(at, copied.type, DeviceKind::cpu, {copied.elements.size()});
+    if (copied.elements.empty()) continue;
+    copy(original.device() == DeviceKind::cpu ? host_stream : stream, original, copied.values);
+    at += copied_bytes(copied);
   }
   wait_for(stream);
   return copies;

@@ -17,17 +17,20 @@ class StateCopy {
   StateCopy(const StateCopy&) = delete;
   ~StateCopy();
 
-  /// Takes the memory, pinned where `state` lies on a GPU: that is slow the first time.
+  /// Addresses for a copy of `state`; their memory is taken by take_memory() or at the latest by take().
   void reserve(const std::vector<StateArray>& state, DeviceKind device);
+  /// Takes the next piece of that memory, pinned where `state` lies on a GPU, which is slow; false when all is there.
+  bool take_memory();
   /// The arrays with values of their own, valid until the next call; of what this rank does not own nothing is copied.
   std::vector<StateArray> take(const std::vector<StateArray>& state, Stream stream);
 
  private:
   void release();
+  void copy(Stream stream, View original, View to);
 
   std::unique_ptr<MemorySource> source_;
   void* data_ = nullptr;
-  std::int64_t capacity_ = 0;
+  std::int64_t capacity_ = 0, taken_ = 0;
 };
 
 }  // namespace moesaic

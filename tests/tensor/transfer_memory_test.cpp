@@ -24,6 +24,7 @@ TEST(TransferMemory, IsUsableWhereNothingCanBePinned) {
   constexpr std::int64_t bytes = 1 << 20;
   for (int again = 0; again < 2; ++again) {
     void* block = memory->acquire(bytes);
+    memory->commit(block, bytes);
     std::memset(block, again, bytes);
     memory->release(block, bytes);
   }

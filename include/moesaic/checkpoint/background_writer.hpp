@@ -36,7 +36,8 @@ class CheckpointWriter {
   /// Waits for a save under way. Not collective.
   ~CheckpointWriter();
 
-  /// Takes the memory of the copy now, which the first save else waits for: pinning it is slow.
+  /// Begins to take the memory of the copy, beside training where the writer has a thread; pinning it is slow, and the first
+  /// save waits for what is not there yet.
   void prepare(const std::vector<StateArray>& state, Stream stream);
   /// Saves to the store's path of info.step and commits it there. `stream` orders device memory in `state`. `waiting` is
   /// called again and again while an earlier save is written, unless nothing has been written for ten minutes.
