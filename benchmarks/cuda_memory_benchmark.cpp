@@ -1,5 +1,5 @@
 // Rates of the memory-bound operators on a GPU: the bytes that they cannot help but move, over their time.
-#include "cuda_device.hpp"
+#include "cuda_rates.hpp"
 #include "moesaic/kernels/operators.hpp"
 
 namespace moesaic {
@@ -11,30 +11,6 @@ RmsNormBackward plain_rms_norm_backward;  // behind rms_norm_backward
 namespace {
 
 constexpr std::int64_t tokens = 16384, top_k = 8;
-
-double bytes(const Tensor& tensor) { return static_cast<double>(tensor.view().bytes()); }
-
-Tensor random(CudaDevice& device, DType type, Extents extents) {
-  Tensor result = device.random(extents);
-  if (type == DType::bf16) return result;
-  Tensor converted = device.tensor(type, extents);
-  cuda::copy(device.context(), result, converted);
-  return converted;
-}
-
-/// i32 [size]: 0, step, 2 step, ... modulo `modulus`.
-Tensor sequence(CudaDevice& device, std::int64_t size, std::int64_t modulus, std::int64_t step = 1) {
-  std::vector<std::int32_t> values(static_cast<std::size_t>(size));
-  for (std::size_t i = 0; i < values.size(); ++i)
-    values[i] = static_cast<std::int32_t>(static_cast<std::int64_t>(i) * step % modulus);
-  return device.integers(values);
-}
-
-/// Times `work` and reports the rate of `amount` bytes.
-template <class Work> void measure(benchmark::State& state, CudaDevice& device, double amount, const Work& work) {
-  device.time(state, [&] { work(device.context()); });
-  report_bytes(state, amount);
-}
 
 /// Slots of the tokens at 8 of `experts` experts, evenly.
 struct Routed {
@@ -63,6 +39,34 @@ void accumulate(benchmark::State& state, DType in_type, DType out_type) {
   const Tensor in = random(*device, in_type, {state.range(0)}), out = random(*device, out_type, {state.range(0)});
   measure(state, *device, bytes(in) + 2 * bytes(out),
           [&](const OperatorContext& on) { cuda::accumulate(on, in, out); });
+}
+
+void fill(benchmark::State& state) {
+  CudaDevice* device = cuda_device(state);
+  if (device == nullptr) return;
+  const Tensor values = device->tensor(DType::f32, {state.range(0)});
+  measure(state, *device, bytes(values), [&](const OperatorContext& on) { cuda::fill(on, 0, values); });
+}
+
+void fill_normal(benchmark::State& state) {
+  CudaDevice* device = cuda_device(state);
+  if (device == nullptr) return;
+  const Tensor values = device->tensor(DType::f32, {state.range(0)});
+  measure(state, *device, bytes(values), [&](const OperatorContext& on) { cuda::fill_normal(on, 1, 0, 1, values); });
+}
+
+void scale(benchmark::State& state, DType type) {
+  CudaDevice* device = cuda_device(state);
+  if (device == nullptr) return;
+  const Tensor values = random(*device, type, {state.range(0)});
+  measure(state, *device, 2 * bytes(values), [&](const OperatorContext& on) { cuda::scale(on, -1, values); });
+}
+
+void sum(benchmark::State& state) {
+  CudaDevice* device = cuda_device(state);
+  if (device == nullptr) return;
+  const Tensor values = random(*device, DType::f32, {state.range(0)}), result = device->tensor(DType::f64, {1});
+  measure(state, *device, bytes(values), [&](const OperatorContext& on) { cuda::sum(on, values, result); });
 }
 
 void sum_of_squares(benchmark::State& state, DType type) {
@@ -276,6 +280,16 @@ void combine_rows_backward(benchmark::State& state) {
   });
 }
 
+/// Each token's own row of the table.
+void embedding_forward(benchmark::State& state) {
+  CudaDevice* device = cuda_device(state);
+  if (device == nullptr) return;
+  const std::int64_t width = state.range(0);
+  const Tensor table = device->random({151936, width}), y = device->tensor(DType::bf16, {tokens, width});
+  const Tensor ids = sequence(*device, tokens, 151936, 7919);
+  measure(state, *device, 2 * bytes(y), [&](const OperatorContext& on) { cuda::embedding_forward(on, table, ids, y); });
+}
+
 /// `distinct` ids among the tokens: each of their rows of the table is read and written once.
 void embedding_backward(benchmark::State& state) {
   CudaDevice* device = cuda_device(state);
@@ -348,6 +362,11 @@ BENCHMARK_CAPTURE(copy, bf16, DType::bf16, DType::bf16)->Apply(flat);
 BENCHMARK_CAPTURE(copy, f32_to_bf16, DType::f32, DType::bf16)->Apply(flat);
 BENCHMARK_CAPTURE(accumulate, f32, DType::f32, DType::f32)->Apply(flat);
 BENCHMARK_CAPTURE(accumulate, bf16, DType::bf16, DType::bf16)->Apply(flat);
+BENCHMARK(fill)->Apply(flat);
+BENCHMARK(fill_normal)->Apply(flat);
+BENCHMARK_CAPTURE(scale, f32, DType::f32)->Apply(flat);
+BENCHMARK_CAPTURE(scale, bf16, DType::bf16)->Apply(flat);
+BENCHMARK(sum)->Apply(flat);
 BENCHMARK_CAPTURE(sum_of_squares, f32, DType::f32)->Apply(flat);
 BENCHMARK_CAPTURE(sum_of_squares, bf16, DType::bf16)->Apply(flat);
 BENCHMARK_CAPTURE(rotary, halves, RotaryPairs::halves)->Args({32, 128})->UseManualTime();
@@ -370,6 +389,7 @@ BENCHMARK(sort_by_key)->Apply(router);
 BENCHMARK(gather_rows)->Apply(hidden);
 BENCHMARK(combine_rows)->Apply(hidden);
 BENCHMARK(combine_rows_backward)->Apply(hidden);
+BENCHMARK(embedding_forward)->Apply(hidden);
 BENCHMARK(embedding_backward)->Args({151936, 2048})->Args({100, 2048})->Args({1, 2048})->UseManualTime();
 BENCHMARK(cross_entropy_forward)->Apply(logits);
 BENCHMARK(cross_entropy_backward)->Apply(logits);
