@@ -1,4 +1,4 @@
-// The two fused kernels of experts on a GPU beside the operators that they stand for, at the shapes of SonicMoE.
+// The fused kernels of experts on a GPU beside the operators that they stand for, at the shapes of SonicMoE.
 #include "cuda_device.hpp"
 #include "moesaic/kernels/elementwise.hpp"
 #include "moesaic/kernels/experts.hpp"
@@ -71,6 +71,24 @@ void down_backward(benchmark::State& state, ExpertDownBackward* function) {
   report_flops(state, s.flops());
 }
 
+/// Of the up projection (its input has tokens' rows, which are copied first: expert_gradient_fuses) or the down projection
+/// (its output's gradient has).
+void weight_gradient(benchmark::State& state, ExpertWeightGradient* function, TokenSide side, double beta) {
+  CudaDevice* device = cuda_device(state);
+  if (device == nullptr) return;
+  const Slots s(*device, state);
+  const bool up = side == TokenSide::in;
+  const Tensor gradient = device->tensor(
+      DType::f32, up ? Extents{s.experts, 2 * s.width, s.hidden} : Extents{s.experts, s.hidden, s.width});
+  cuda::fill(device->context(), 0, gradient);
+  if (!up) cuda::copy(device->context(), s.gate_up.view().slice(1, 0, s.width), s.activated);
+  device->time(state, [&] {
+    function(device->context(), side, up ? s.gate_up : s.x, up ? s.x : s.activated, s.slot_token, s.offsets, beta,
+             gradient);
+  });
+  report_flops(state, (up ? 2 : 1) * s.flops());
+}
+
 void shapes(benchmark::internal::Benchmark* benchmark) {
   benchmark->ArgNames({"T", "d", "n", "E", "K"})->UseManualTime()->Iterations(1);
   benchmark->Args({32768, 2048, 768, 128, 8})->Args({16384, 2048, 768, 128, 8});
@@ -81,6 +99,14 @@ BENCHMARK_CAPTURE(up, plain, cuda::plain_expert_up)->Apply(shapes);
 BENCHMARK_CAPTURE(up, fused, cuda::expert_up)->Apply(shapes);
 BENCHMARK_CAPTURE(down_backward, plain, cuda::plain_expert_down_backward)->Apply(shapes);
 BENCHMARK_CAPTURE(down_backward, fused, cuda::expert_down_backward)->Apply(shapes);
+BENCHMARK_CAPTURE(weight_gradient, up, cuda::expert_weight_gradient, TokenSide::in, 0)->Apply(shapes);
+BENCHMARK_CAPTURE(weight_gradient, up_adding, cuda::expert_weight_gradient, TokenSide::in, 1)->Apply(shapes);
+BENCHMARK_CAPTURE(weight_gradient, plain_down, cuda::plain_expert_weight_gradient, TokenSide::output_gradient, 0)
+    ->Apply(shapes);
+BENCHMARK_CAPTURE(weight_gradient, fused_down, cuda::expert_weight_gradient, TokenSide::output_gradient, 0)
+    ->Apply(shapes);
+BENCHMARK_CAPTURE(weight_gradient, fused_down_adding, cuda::expert_weight_gradient, TokenSide::output_gradient, 1)
+    ->Apply(shapes);
 
 }  // namespace
 }  // namespace moesaic

@@ -1,5 +1,6 @@
 // A whole MoE layer on a GPU: router, sorting, experts, combination, at the shapes of SonicMoE (arXiv 2512.14080). FLOPs are
-// 6 T d n K forward and 12 T d n K backward for T tokens of width d that go to K experts of width n. `plain` runs one operator
+// 6 T d n K forward and 12 T d n K backward, weight gradients (f32, or bf16 where named) overwritten, for T tokens of width
+// d that go to K experts of width n. `plain` runs one operator
 // after the other where `fused` has one kernel.
 #include "cuda_device.hpp"
 #include "moesaic/layers/moe.hpp"
@@ -14,6 +15,7 @@ const Operators& table_of(Experts experts) {
     Operators table = operators(DeviceKind::cuda);
     table.expert_up = cuda::plain_expert_up;
     table.expert_down_backward = cuda::plain_expert_down_backward;
+    table.expert_weight_gradient = cuda::plain_expert_weight_gradient;
     return table;
   }();
   return experts == Experts::plain ? plain : operators(DeviceKind::cuda);
@@ -27,7 +29,9 @@ class Layer {
         load_(device.tensor(DType::i64, {spec_.experts})), loss_(device.tensor(DType::f64, {1})),
         layer_(spec_, "moe", local_, nullptr, {{}, load_, loss_}), ctx_{.ops = &table_of(experts),
                                                                         .on = device.context(),
-                                                                        .type = DType::bf16},
+                                                                        .type = DType::bf16,
+                                                                        .gradients_begin = true,
+                                                                        .dense_gradients_begin = true},
         tokens_(state.range(0)), x_(device.random({tokens_, spec_.hidden})),
         y_gradient_(device.random({tokens_, spec_.hidden})) {
     batch_.sequences = 1;

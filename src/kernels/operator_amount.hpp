@@ -137,6 +137,16 @@ template <> struct OperatorAmount<&Operators::expert_down_backward> {
   }
 };
 
+template <> struct OperatorAmount<&Operators::expert_weight_gradient> {
+  static SpanText of(std::string_view name, TokenSide side, const ConstView& output_gradient, const ConstView& in,
+                     const ConstView& slot_token, const ConstView& offsets, double beta, const View& gradient) {
+    const std::int64_t slots = (side == TokenSide::in ? output_gradient : in).extent(0);
+    const double read = beta == 0 ? 0 : amount::bytes(gradient);
+    return amount::product(name, output_gradient.extent(1), in.extent(1), slots,
+                           amount::sum_of_bytes(output_gradient, in, slot_token, offsets, gradient) + read);
+  }
+};
+
 template <> struct OperatorAmount<&Operators::rms_norm_residual_forward> {
   static SpanText of(std::string_view name, const ConstView& residual, const ConstView& weight, double, const View& x,
                      const View& y, const View& inverse_rms) {

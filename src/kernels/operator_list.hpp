@@ -47,6 +47,7 @@ inline constexpr std::tuple operator_list{
     NamedOperator{"combine_rows_backward", &Operators::combine_rows_backward},
     NamedOperator{"expert_up", &Operators::expert_up},
     NamedOperator{"expert_down_backward", &Operators::expert_down_backward},
+    NamedOperator{"expert_weight_gradient", &Operators::expert_weight_gradient},
     NamedOperator{"dispatch_destinations", &Operators::dispatch_destinations},
     NamedOperator{"dispatch_routing", &Operators::dispatch_routing},
     NamedOperator{"dispatch_weights_gradient", &Operators::dispatch_weights_gradient},

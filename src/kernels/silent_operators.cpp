@@ -33,6 +33,12 @@ template <DeviceKind device> void add_experts(Operators& table) {
                                   ConstView output_gradient, ConstView down, ConstView, View gate_up, View, View) {
     expert_down_backward_scratch(on, experts_fuse(device, output_gradient, down), output_gradient, gate_up);
   };
+  table.expert_weight_gradient = [](const OperatorContext& on, TokenSide side, ConstView output_gradient, ConstView in,
+                                    ConstView, ConstView, double, View gradient) {
+    const bool fused = expert_gradient_fuses(device, side, output_gradient, in, gradient);
+    const bool of_in = side == TokenSide::in;
+    expert_weight_gradient_scratch(on, fused, of_in ? in : output_gradient, of_in ? output_gradient : in);
+  };
 }
 
 Operators make_table(DeviceKind device) {

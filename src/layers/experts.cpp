@@ -12,13 +12,6 @@ void sort_slots(const LayerContext& ctx, std::int64_t experts, const ExpertInput
   ctx.ops->sort_by_key(ctx.on, input.indices, state.offsets, state.slot_token, state.token_slot);
 }
 
-/// [slots, hidden], in expert order.
-Tensor gather(const LayerContext& ctx, ConstView rows, const ExpertInput& input, const ExpertState& state) {
-  Tensor gathered = ctx.workspace({input.slots, rows.extent(1)});
-  ctx.ops->gather_rows(ctx.on, rows, state.slot_token, gathered);
-  return gathered;
-}
-
 /// Sets all of `state` that forward leaves to backward, but for what expert_up computes.
 void prepare(const LayerContext& ctx, const ExpertViews& weights, const ExpertInput& input, ExpertState& state) {
   sort_slots(ctx, weights.gate_up.extent(0), input, state);
@@ -83,11 +76,11 @@ ExpertGradients experts_backward_input(const LayerContext& ctx, const ExpertView
 void experts_backward_weight(const LayerContext& ctx, const ExpertInput& input, ExpertState& state,
                              const ExpertViews& gradients) {
   const double beta = ctx.gradients_begin ? 0 : 1;
-  const auto add = [&](const Tensor& slots_gradient, const Tensor& slots, View gradient) {
-    ctx.ops->grouped_gemm_weight_gradient(ctx.on, slots_gradient, slots, state.offsets, beta, gradient);
+  const auto add = [&](TokenSide side, ConstView output_gradient, ConstView in, View gradient) {
+    ctx.ops->expert_weight_gradient(ctx.on, side, output_gradient, in, state.slot_token, state.offsets, beta, gradient);
   };
-  add(gather(ctx, state.output_gradient, input, state), state.activated, gradients.down);
-  add(state.gate_up, gather(ctx, input.rows, input, state), gradients.gate_up);
+  add(TokenSide::output_gradient, state.output_gradient, state.activated, gradients.down);
+  add(TokenSide::in, state.gate_up, input.rows, gradients.gate_up);
   if (!gradients.gate_up_bias.absent())
     ctx.ops->bias_gradient(ctx.on, state.gate_up, state.offsets, gradients.gate_up_bias);
   if (!gradients.down_bias.absent()) add_down_bias_gradient(ctx, input, state, gradients.down_bias);

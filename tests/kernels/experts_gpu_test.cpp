@@ -54,6 +54,30 @@ class ExpertsGpu : public GpuTest {
     const Inputs in(c);
     check_up(c, in);
     check_down_backward(c, in);
+    for (const double beta : {0.0, 1.0}) {
+      check_weight_gradient(TokenSide::output_gradient, in, in.x, random_tensor(c.type, {in.slots, c.width}, 9), beta);
+      check_weight_gradient(TokenSide::in, in, random_tensor(c.type, {in.slots, 2 * c.width}, 10), in.x, beta);
+    }
+  }
+
+  void check_weight_gradient(TokenSide side, const Inputs& in, const HostTensor& output_gradient,
+                             const HostTensor& operand, double beta, DType type = DType::f32) {
+    SCOPED_TRACE(fmt::format("weight gradient, tokens' side {}, beta {}", static_cast<int>(side), beta));
+    const Extents extents{in.up.view().extent(0), output_gradient.view().extent(1), operand.view().extent(1)};
+    const HostTensor before = random_tensor(type, extents, 11);
+    HostTensor gradient = wide(before);
+    reference::expert_weight_gradient(on_host, side, wide(output_gradient), wide(operand), in.slot_token, in.offsets,
+                                      beta, gradient);
+    const auto run = [&](ExpertWeightGradient* weight_gradient) {
+      const Tensor result = beta == 0 ? poisoned(type, extents) : to_device(before);
+      weight_gradient(context, side, to_device(output_gradient), to_device(operand), to_device(in.slot_token),
+                      to_device(in.offsets), beta, result);
+      return to_host(result);
+    };
+    const HostTensor fused = run(cuda::expert_weight_gradient);
+    EXPECT_LT(relative_error(fused, gradient), tolerance_of(type));
+    EXPECT_EQ(max_difference(fused, run(cuda::expert_weight_gradient)), 0);
+    EXPECT_EQ(max_difference(fused, run(cuda::plain_expert_weight_gradient)), 0);  // the same sums in the same order
   }
 
   void check_up(const Case& c, const Inputs& in) {
@@ -145,6 +169,13 @@ TEST_F(ExpertsGpu, EveryUnitAndBias) {
 TEST_F(ExpertsGpu, LongSumsAndManyTiles) {
   check({1500, 1088, 384, 12, 4});
   check({3000, 128, 64, 128, 8});
+  check({700, 576, 320, 4, 2});  // odd numbers of tiles both ways
+}
+
+TEST_F(ExpertsGpu, WeightGradientsInBf16) {
+  const Case c{131, 128, 192, 7, 3};
+  const Inputs in(c);
+  check_weight_gradient(TokenSide::in, in, random_tensor(c.type, {in.slots, 2 * c.width}, 10), in.x, 0, DType::bf16);
 }
 
 TEST_F(ExpertsGpu, ActivationIsNotWanted) {

@@ -75,10 +75,25 @@ TEST_F(Experts, DownBackwardAgreesWithFiniteDifferences) {
   EXPECT_LT(max_gradient_error([&] { return loss(); }, weights, weights_gradient), 1e-6);
   EXPECT_EQ(element(weights_gradient, 4), 0) << "an entry without a slot";
 
-  HostTensor rows(DType::f64, {slots, hidden}), down_gradient(DType::f64, {experts, hidden, width});
-  reference::gather_rows(context, direction, slot_token, rows);
-  reference::grouped_gemm_weight_gradient(context, rows, activated, offsets, 0, down_gradient);
+  HostTensor down_gradient(DType::f64, {experts, hidden, width});
+  reference::expert_weight_gradient(context, TokenSide::output_gradient, direction, activated, slot_token, offsets, 0,
+                                    down_gradient);
   EXPECT_LT(max_gradient_error([&] { return loss(); }, down, down_gradient), 1e-6);
+  EXPECT_EQ(context.arena().used(), 0);
+}
+
+// Both operands are read where they lie: expert 1 has no slots.
+TEST_F(Experts, WeightGradientFindsTokensRows) {
+  HostTensor gradient = random_tensor(DType::f64, {experts, 2 * width, hidden}, 9), expected = gradient;
+  reference::expert_weight_gradient(context, TokenSide::in, gate_up, x, slot_token, offsets, 1, gradient);
+  const auto* token = slot_token.data<std::int32_t>();
+  const auto* begin = offsets.data<std::int64_t>();
+  for (std::int64_t e = 0; e < experts; ++e)
+    for (std::int64_t slot = begin[e]; slot < begin[e + 1]; ++slot)
+      for (std::int64_t i = 0; i < 2 * width * hidden; ++i)
+        expected.data<double>()[e * 2 * width * hidden + i] +=
+            element(gate_up, slot * 2 * width + i / hidden) * element(x, token[slot] * hidden + i % hidden);
+  EXPECT_LT(max_difference(gradient, expected), 1e-13);
   EXPECT_EQ(context.arena().used(), 0);
 }
 
@@ -96,6 +111,13 @@ TEST(ExpertScratch, IsSmallWhereStepsAreFused) {
   const ExpertScratch steps = expert_down_backward_scratch(context, false, tokens, gate_up);
   EXPECT_EQ(steps.gathered.view().extents(), (Extents{20, 128}));
   EXPECT_EQ(steps.gradient.view().extents(), (Extents{20, 256}));
+
+  const HostTensor activated(DType::bf16, {20, 256}), gradient(DType::f32, {2, 128, 256});
+  EXPECT_TRUE(expert_gradient_fuses(DeviceKind::cuda, TokenSide::output_gradient, tokens, activated, gradient));
+  EXPECT_FALSE(expert_gradient_fuses(DeviceKind::cpu, TokenSide::output_gradient, tokens, activated, gradient));
+  EXPECT_TRUE(expert_weight_gradient_scratch(context, true, tokens, activated).gathered.absent());
+  EXPECT_EQ(expert_weight_gradient_scratch(context, false, tokens, activated).gathered.view().extents(),
+            (Extents{20, 128}));
 }
 
 }  // namespace

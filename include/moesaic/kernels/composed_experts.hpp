@@ -18,6 +18,7 @@ using WeighSlots = void(const OperatorContext&, const SlotRouting&, ConstView ou
 struct ExpertSteps {
   GatherRows* gather_rows;
   GroupedGemm* grouped_gemm;
+  GroupedGemmWeightGradient* grouped_gemm_weight_gradient;
   AddBias* add_bias;
   SwigluForward* swiglu_forward;
   SwigluBackward* swiglu_backward;
@@ -43,6 +44,17 @@ inline void composed_expert_down_backward(const ExpertSteps& steps, const Operat
   steps.swiglu_forward(context, swiglu, gate_up, activated);
   steps.weigh_slots(context, routing, output_gradient, bias, scratch.gradient, activated, weights_gradient);
   steps.swiglu_backward(context, swiglu, gate_up, scratch.gradient, gate_up);
+}
+
+inline void composed_expert_weight_gradient(const ExpertSteps& steps, const OperatorContext& context, TokenSide side,
+                                            ConstView output_gradient, ConstView in, ConstView slot_token,
+                                            ConstView offsets, double beta, View gradient) {
+  const bool of_in = side == TokenSide::in;
+  const ConstView tokens = of_in ? in : output_gradient, slots = of_in ? output_gradient : in;
+  const ExpertScratch scratch = expert_weight_gradient_scratch(context, false, tokens, slots);
+  steps.gather_rows(context, tokens, slot_token, scratch.gathered);
+  steps.grouped_gemm_weight_gradient(context, of_in ? slots : scratch.gathered, of_in ? scratch.gathered : slots,
+                                     offsets, beta, gradient);
 }
 
 }  // namespace moesaic

@@ -11,6 +11,11 @@ namespace moesaic {
 inline constexpr std::int64_t most_fused_experts = 512;
 bool experts_fuse(DeviceKind device, ConstView tokens, ConstView weights);
 
+/// The same for the gradient of such weights, gradient [experts, n, k] in f32, where output_gradient has tokens' rows: the
+/// kernel that gathers `in` is slower than a copy.
+bool expert_gradient_fuses(DeviceKind device, TokenSide side, ConstView output_gradient, ConstView in,
+                           ConstView gradient);
+
 /// The fused backward's columns of a tile, each of which leaves a part of the routing weights' gradient.
 inline constexpr std::int64_t expert_backward_columns = 192;
 
@@ -23,5 +28,7 @@ struct ExpertScratch {
 };
 ExpertScratch expert_up_scratch(const OperatorContext&, bool fused, ConstView in, View gate_up);
 ExpertScratch expert_down_backward_scratch(const OperatorContext&, bool fused, ConstView output_gradient, View gate_up);
+/// `slots`: the operand that is not gathered.
+ExpertScratch expert_weight_gradient_scratch(const OperatorContext&, bool fused, ConstView tokens, ConstView slots);
 
 }  // namespace moesaic

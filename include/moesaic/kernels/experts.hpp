@@ -1,6 +1,6 @@
 #pragma once
-/// The two halves of experts' feed-forwards that lie between tokens and the down projection: rows are gathered while they
-/// are multiplied, and the gated unit and its derivative are taken of the products before they leave the chip (as in
+/// What of experts' feed-forwards lies between tokens and the down projection: rows are gathered while they are
+/// multiplied, and the gated unit and its derivative are taken of the products before they leave the chip (as in
 /// SonicMoE, arXiv 2512.14080). Where a device has no such kernel for given arguments, the operators of gemm.hpp,
 /// permutation.hpp, bias.hpp and swiglu.hpp run one after the other (kernels/expert_scratch.hpp).
 ///
@@ -36,17 +36,29 @@ using ExpertDownBackward = void(const OperatorContext&, const SwigluOptions&, co
                                 ConstView output_gradient, ConstView down, ConstView bias, View gate_up, View activated,
                                 View weights_gradient);
 
+/// Which operand of a weight gradient has a row a token; the other has one a slot.
+enum class TokenSide : std::uint8_t { output_gradient, in };
+
+/// As GroupedGemmWeightGradient (gemm.hpp) with the rows of tokens found by slot_token i32 [slots]:
+/// gradient [experts, n, k] = sum over slots s of the expert of output_gradient[s] (x) in[s] + beta * gradient, where
+/// s stands for slot_token[s] in the operand of `side`. beta: 0 or 1.
+using ExpertWeightGradient = void(const OperatorContext&, TokenSide side, ConstView output_gradient, ConstView in,
+                                  ConstView slot_token, ConstView offsets, double beta, View gradient);
+
 namespace reference {
 ExpertUp expert_up;
 ExpertDownBackward expert_down_backward;
+ExpertWeightGradient expert_weight_gradient;
 }  // namespace reference
 
 namespace cuda {
 ExpertUp expert_up;
 ExpertDownBackward expert_down_backward;
+ExpertWeightGradient expert_weight_gradient;
 /// The same with one operator after the other, whatever the arguments.
 ExpertUp plain_expert_up;
 ExpertDownBackward plain_expert_down_backward;
+ExpertWeightGradient plain_expert_weight_gradient;
 }  // namespace cuda
 
 }  // namespace moesaic

@@ -58,6 +58,7 @@ struct Operators {
   CombineRowsBackward* combine_rows_backward = nullptr;
   ExpertUp* expert_up = nullptr;
   ExpertDownBackward* expert_down_backward = nullptr;
+  ExpertWeightGradient* expert_weight_gradient = nullptr;
   DispatchDestinations* dispatch_destinations = nullptr;
   DispatchRouting* dispatch_routing = nullptr;
   DispatchWeightsGradient* dispatch_weights_gradient = nullptr;

@@ -91,7 +91,8 @@ void weigh_slots(const OperatorContext& context, const SlotRouting& routing, Con
   check_cuda(cudaGetLastError(), "the kernel that weighs slots");
 }
 
-constexpr ExpertSteps steps{gather_rows, grouped_gemm, add_bias, swiglu_forward, swiglu_backward, weigh_slots};
+constexpr ExpertSteps steps{gather_rows,     grouped_gemm, grouped_gemm_weight_gradient, add_bias, swiglu_forward,
+                            swiglu_backward, weigh_slots};
 
 /// slot_weights[s]: the weight of the entry whose slot is s.
 __global__ void __launch_bounds__(block_threads) spread_weights_kernel(Slots slots, float* slot_weights) {
@@ -172,6 +173,11 @@ void plain_expert_down_backward(const OperatorContext& context, const SwigluOpti
                                 activated, weights_gradient);
 }
 
+void plain_expert_weight_gradient(const OperatorContext& context, TokenSide side, ConstView output_gradient,
+                                  ConstView in, ConstView slot_token, ConstView offsets, double beta, View gradient) {
+  composed_expert_weight_gradient(steps, context, side, output_gradient, in, slot_token, offsets, beta, gradient);
+}
+
 void expert_up(const OperatorContext& context, const SwigluOptions& swiglu, ConstView in, ConstView slot_token,
                ConstView weights, ConstView bias, ConstView offsets, View gate_up, View activated) {
   MOESAIC_EXPECT(offsets.size() == weights.extent(0) + 1 && weights.extent(2) == in.extent(1));
@@ -190,6 +196,18 @@ void expert_down_backward(const OperatorContext& context, const SwigluOptions& s
   const auto variant =
       experts_fuse(DeviceKind::cuda, output_gradient, down) ? fused_expert_down_backward : plain_expert_down_backward;
   variant(context, swiglu, routing, output_gradient, down, bias, gate_up, activated, weights_gradient);
+}
+
+void expert_weight_gradient(const OperatorContext& context, TokenSide side, ConstView output_gradient, ConstView in,
+                            ConstView slot_token, ConstView offsets, double beta, View gradient) {
+  MOESAIC_EXPECT(offsets.size() == gradient.extent(0) + 1);
+  MOESAIC_EXPECT(gradient.extent(1) == output_gradient.extent(1) && gradient.extent(2) == in.extent(1));
+  MOESAIC_EXPECT(beta == 0 || beta == 1);
+  if (gradient.size() == 0) return;
+  const auto variant = expert_gradient_fuses(DeviceKind::cuda, side, output_gradient, in, gradient)
+                           ? hopper_expert_weight_gradient
+                           : plain_expert_weight_gradient;
+  variant(context, side, output_gradient, in, slot_token, offsets, beta, gradient);
 }
 
 }  // namespace moesaic::cuda

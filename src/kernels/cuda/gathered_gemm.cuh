@@ -6,26 +6,33 @@
 ///              barrier, so that it knows when a stage is full, however its parts came;
 ///   consumers  take turns, as in grouped_pipeline.cuh: while one multiplies, the other finishes its tile before.
 /// Two blocks, a cluster, take neighbouring tiles and fetch the weights that both need once, half each.
+/// Nothing may spill: next to this much shared memory the first cache is so small that what the work on sums moves
+/// through it evicts spilled registers, and the copies of the producers with them wait for the second.
 
-#include "grouped_output.cuh"
 #include "grouped_pipeline.cuh"
+#include "token_rows.cuh"
 
 #include <cstdint>
 
 namespace moesaic::cuda::hopper::gathered {
 
-struct Shared {
-  Stage stages_[stages];
-  OutputParts output[consumer_warps];
-  Barrier full[stages], empty[stages];
-  int table[];
+/// One stage fewer than plain products have: its memory is the caller's, and as many tiles are multiplied in a second.
+inline constexpr int stages = hopper::stages - 1;
+
+/// Position in the ring: all steps so far, one register.
+struct Ring {
+  static_assert(stages == 4);
+  std::uint32_t steps = 0;
+  __device__ std::uint32_t stage() const { return steps % stages; }
+  __device__ std::uint32_t parity() const { return steps / stages % 2; }
+  __device__ void advance(int count = 1) { steps += count; }
 };
 
-/// Rows of all tokens; those of slots are found by index.
-struct TokenRows {
-  const bf16* data;
-  std::uint32_t chunks;  ///< of 16 bytes from one to the next
-  const std::int32_t* slot_token;
+template <class Work> struct Shared {
+  Stage stages_[stages];
+  typename Work::Scratch scratch[consumer_warps];
+  Barrier full[stages], empty[stages];
+  int table[];
 };
 
 /// Copies parts of a tile's rows: this thread's are 16 bytes of eight rows.
@@ -68,14 +75,14 @@ __device__ void fetch_weights(const CUtensorMap& map, const Work& work, const Ti
 
 template <class Work, class Table>
 __device__ void produce(const CUtensorMap& map, const TokenRows& rows, const Work& work, int steps, const Table& table,
-                        Shared& shared) {
+                        Shared<Work>& shared) {
   Ring ring;
   for_tiles(table, [&](const Tile& tile, int) {
     const Gather gather(rows, tile);
     for (int step = 0; step < steps; ++step, ring.advance()) {
-      Stage& stage = shared.stages_[ring.stage];
-      Barrier& full = shared.full[ring.stage];
-      wait(shared.empty[ring.stage], ring.parity ^ 1);
+      Stage& stage = shared.stages_[ring.stage()];
+      Barrier& full = shared.full[ring.stage()];
+      wait(shared.empty[ring.stage()], ring.parity() ^ 1);
       if (threadIdx.x == 0) {
         arrive_expecting(full, sizeof(stage.b));
         fetch_weights(map, work, tile, step, stage, full);
@@ -85,46 +92,74 @@ __device__ void produce(const CUtensorMap& map, const TokenRows& rows, const Wor
   });
 }
 
-template <Form form> __device__ void multiply_tile(int steps, int group, Ring& ring, Shared& shared, Sums& sums) {
-  int previous = 0;
-  wait_for_turn(group);
+/// This warp's number among the consumers; read anew each time, as registers are short.
+__device__ inline int consumer_warp() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread / 32 - group_threads / 32;
+}
+__device__ inline int consumer_group() { return consumer_warp() / (consumer_warps / 2); }
+
+template <class Work> __device__ void multiply_tile(int steps, Ring& ring, Shared<Work>& shared, Sums& sums) {
+  std::uint32_t previous = 0;
+  wait_for_turn(consumer_group());
   for (int step = 0; step < steps; ++step, ring.advance()) {
-    wait(shared.full[ring.stage], ring.parity);
+    wait(shared.full[ring.stage()], ring.parity());
     fence_shared_writes();  // what was gathered did not come through the copy engine
     begin_products();
-    multiply<form>(shared.stages_[ring.stage], step > 0, sums);
-    if (step + 1 == steps) give_turn_to(1 - group);
+    multiply<Work::form>(shared.stages_[ring.stage()], step > 0, sums);
+    if (step + 1 == steps) give_turn_to(1 - consumer_group());
     if (step > 0) {
       wait_for_products<1>();
       release(shared.empty[previous]);
     }
-    previous = ring.stage;
+    previous = ring.stage();
   }
   wait_for_products<0>();
   release(shared.empty[previous]);
 }
 
+/// All tiles take as many steps, so a group need not look at the other's.
 template <class Work, class Table>
-__device__ void consume(const Work& work, int steps, const Table& table, Shared& shared) {
-  const int warp = static_cast<int>(threadIdx.x) / 32 - 4, group = warp / 4;
+__device__ void consume(const Work& work, int steps, const Table& table, Shared<Work>& shared) {
+  const int clusters = static_cast<int>(gridDim.x / 2), rank = static_cast<int>(rank_in_cluster());
   Ring ring;
-  if (group == 1) give_turn_to(0);
-  for_tiles(table, [&](const Tile& tile, int number) {
-    if (number % 2 != group) return ring.advance(steps);
+  ring.advance(consumer_group() * steps);
+  if (consumer_group() == 1) give_turn_to(0);
+  if (threadIdx.x % 32 == 0) shared.scratch[consumer_warp()].expert = 0;
+  __syncwarp();
+  for (int pair = static_cast<int>(blockIdx.x / 2) + consumer_group() * clusters; pair < table.count();
+       pair += 2 * clusters) {
+    typename Work::Scratch& scratch = shared.scratch[consumer_warp()];
+    const Tile tile = table.find(pair, rank, scratch.expert);
+    __syncwarp();
+    work.begin(tile, tile.row + consumer_warp() % 4 * 16, scratch);
     Sums sums;
-    multiply_tile<Work::form>(steps, group, ring, shared, sums);
-#pragma unroll
-    for (int i = 0; i < 2; ++i) work.finish(sums[i], tile, tile.row + warp % 4 * 16 + 64 * i, shared.output[warp]);
-  });
+    multiply_tile(steps, ring, shared, sums);
+    work.finish(
+        sums, [&]() -> auto& { return shared.scratch[consumer_warp()]; });
+    ring.advance(steps);
+  }
 }
 
-/// Work: `form`, `columns` of the result a tile, weights(tile, step, half): where half of a step's weights lie,
-/// finish(sums of 16 rows, tile, their first row, scratch).
+/// Moves the sums from `count` on to the front, so that a loop need not be unrolled to reach them.
+template <int count> __device__ void shift(Sums& sums) {
+#pragma unroll
+  for (int i = 0; i + count < tile_n; ++i) {
+    const int from = i + count;
+    sums[i / (tile_n / 2)][i % (tile_n / 2)] = sums[from / (tile_n / 2)][from % (tile_n / 2)];
+  }
+}
+
+/// Work: `form`, `columns` of the result a tile, weights(tile, step, half): where half of a step's weights lie; called by
+/// each warp for 16 rows from `row` on and the 16 rows 64 below, with shared memory of its own:
+/// begin(tile, row, Scratch) before the products, finish(sums, own) after, where own() is the Scratch; that has the
+/// tile's `expert`.
 template <class Work>
 __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(block_threads, 1)
     gathered_gemm_kernel(const __grid_constant__ CUtensorMap weights, Group group, TokenRows rows, Work work) {
   extern __shared__ __align__(1024) unsigned char memory[];
-  Shared& shared = *reinterpret_cast<Shared*>(memory);
+  Shared<Work>& shared = *reinterpret_cast<Shared<Work>*>(memory);
   TileTable<tile_m, Work::columns> table(group, shared.table);
   if (threadIdx.x < 32) {
     table.fill(static_cast<int>(threadIdx.x));
@@ -138,10 +173,10 @@ __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(block_threads, 1)
   synchronise_cluster();
   const int steps = group.summed / tile_k;
   if (threadIdx.x < group_threads) {
-    give_registers<producer_registers>();
+    give_registers<gathering_registers>();
     produce(weights, rows, work, steps, table, shared);
   } else {
-    take_registers<consumer_registers>();
+    take_registers<consumer_registers_beside>();
     consume(work, steps, table, shared);
   }
   __syncthreads();

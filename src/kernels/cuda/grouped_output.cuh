@@ -15,15 +15,6 @@ template <> struct OutputPart<bf16> {
   static constexpr int width = 64;
   alignas(16) std::uint16_t rows[16][width + 8];
 };
-template <> struct OutputPart<float> {
-  static constexpr int width = 32;
-  alignas(16) float rows[16][width + 8];
-};
-union OutputParts {
-  OutputPart<bf16> narrow;
-  OutputPart<float> wide;
-};
-
 /// An output matrix of one expert: rows from `data` on, `stride` elements apart.
 template <class Out> struct Output {
   Out* data;
@@ -41,17 +32,6 @@ __device__ inline void stage_part(const float (&sums)[tile_n / 2], int first, Ou
                    pack_bf16(s[4], s[5]), pack_bf16(s[6], s[7]));
   }
 }
-__device__ inline void stage_part(const float (&sums)[tile_n / 2], int first, OutputPart<float>& part) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int c = 0; c < part.width; c += 8) {
-    const float* s = sums + (first + c) / 2;
-    float* to = &part.rows[lane / 4][c + lane % 4 * 2];
-    *reinterpret_cast<float2*>(to) = {s[0], s[1]};
-    *reinterpret_cast<float2*>(to + 8 * (part.width + 8)) = {s[2], s[3]};
-  }
-}
-
 /// Stores the sums of 16 rows from `row` on, 16 bytes a lane.
 template <class Out>
 __device__ void store_rows(const float (&sums)[tile_n / 2], const Output<Out>& out, int row, int column,

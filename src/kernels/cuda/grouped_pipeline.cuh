@@ -12,7 +12,9 @@
 namespace moesaic::cuda::hopper {
 
 inline constexpr int block_threads = 3 * group_threads, consumer_warps = 2 * group_threads / 32;
+/// Registers of a thread where one thread produces, and where its whole group does.
 inline constexpr int producer_registers = 24, consumer_registers = 240;
+inline constexpr int gathering_registers = 40, consumer_registers_beside = 232;
 
 /// Bytes of shared memory of a block, and of those what a kernel may take beside its table of tiles.
 inline constexpr std::size_t shared_memory = 227 << 10, shared_memory_beside_table = 222 << 10;
@@ -37,10 +39,10 @@ template <int count> struct StageRing {
 
   using Position = RingOf<count>;
 
-  /// Called by one warp, before publish_barriers().
-  __device__ void initialise_barriers() {
+  /// Called by one warp, before publish_barriers(). `producers`: threads that arrive at a full stage.
+  __device__ void initialise_barriers(int producers = 1) {
     if (static_cast<int>(threadIdx.x) >= count) return;
-    initialise(full[threadIdx.x], 1);
+    initialise(full[threadIdx.x], producers);
     initialise(empty[threadIdx.x], consumer_warps);
   }
 };
@@ -76,8 +78,9 @@ __device__ inline void release(Barrier& empty) {
   if (threadIdx.x % 32 < 2) arrive_at(empty, threadIdx.x % 32);
 }
 
-/// Multiplies the tile's operands as they arrive; with `add` the sums go on from what they hold.
-template <Form form, bool add, class Stages>
+/// Multiplies the tile's operands as they arrive; with `add` the sums go on from what they hold, with `gathered` threads
+/// have copied them, not the copy engine alone.
+template <Form form, bool add, bool gathered = false, class Stages>
 __device__ void multiply_tile(const Tile& tile, int steps, int group, typename Stages::Position& ring, Stages& stages,
                               Sums& sums) {
   int previous = 0;
@@ -86,6 +89,7 @@ __device__ void multiply_tile(const Tile& tile, int steps, int group, typename S
   for (int step = 0; step < steps; ++step, ring.advance()) {
     Stage& stage = stages.stages_[ring.stage];
     wait(stages.full[ring.stage], ring.parity);
+    if constexpr (gathered) fence_shared_writes();
     const int left = tile.rows.count() - step * tile_k;
     if (form == Form::weight_gradient && left < tile_k) clear_rows(stage, left, group);
     begin_products();
@@ -101,18 +105,18 @@ __device__ void multiply_tile(const Tile& tile, int steps, int group, typename S
   if (steps > 0) release(stages.empty[previous]);
 }
 
-/// Producer() in one thread, consumer(warp) in the warps of both groups, with registers moved to these; nobody leaves
-/// while the other block may still write here.
-template <class Producer, class Consumer>
+/// Producer() in one thread, or in its whole group, consumer(warp) in the warps of both groups, with registers moved to
+/// these; nobody leaves while the other block may still write here.
+template <bool whole_group = false, class Producer, class Consumer>
 __device__ void run_groups(const Producer& producer, const Consumer& consumer) {
   __syncthreads();
   synchronise_cluster();
   if (threadIdx.x < group_threads) {
-    give_registers<producer_registers>();
-    if (threadIdx.x == 0) producer();
+    give_registers<whole_group ? gathering_registers : producer_registers>();
+    if (whole_group || threadIdx.x == 0) producer();
     __syncwarp();
   } else {
-    take_registers<consumer_registers>();
+    take_registers<whole_group ? consumer_registers_beside : consumer_registers>();
     consumer(static_cast<int>(threadIdx.x) / 32 - 4);
   }
   __syncthreads();

@@ -40,7 +40,8 @@ struct Pairs {
 /// The pairs of tiles of all experts, numbered through in expert order; within an output matrix from bands of 8 pairs'
 /// rows to the next, within a band from column to column. So the pairs under way at one time form a block that is about as
 /// high as wide, and need few rows and columns of the operands together.
-template <int tile_m, int tile_n> class TileTable {
+/// `beside`: the same with rows and columns changed about, for pairs that had better share a.
+template <int tile_m, int tile_n, bool beside = false> class TileTable {
  public:
   /// Bytes of shared memory that a table takes.
   static constexpr std::size_t bytes(std::int64_t experts) {
@@ -85,9 +86,9 @@ template <int tile_m, int tile_n> class TileTable {
       constexpr int band = 8;
       const int first = number / (band * all.tile_columns) * band, in_band = number - first * all.tile_columns;
       const int height = min(band, all.tile_rows / 2 - first);
-      return {expert, ((first + in_band % height) * 2 + rank) * tile_m, in_band / height * tile_n, rows, true};
+      return tile(expert, (first + in_band % height) * 2 + rank, in_band / height, rows, true);
     }
-    return {expert, (all.tile_rows - 1) * tile_m, ((number - all.upright()) * 2 + rank) * tile_n, rows, false};
+    return tile(expert, all.tile_rows - 1, (number - all.upright()) * 2 + rank, rows, false);
   }
 
   /// Steps of `depth` along the sums of the expert's products.
@@ -98,7 +99,14 @@ template <int tile_m, int tile_n> class TileTable {
  private:
   __device__ Pairs pairs(const Rows& rows) const {
     const int outer = group_.outer < 0 ? rows.count() : group_.outer;
-    return {(outer + tile_m - 1) / tile_m, (group_.width + tile_n - 1) / tile_n};
+    const int tile_rows = (outer + tile_m - 1) / tile_m, tile_columns = (group_.width + tile_n - 1) / tile_n;
+    if constexpr (beside) return {tile_columns, tile_rows};
+    return {tile_rows, tile_columns};
+  }
+
+  __device__ static Tile tile(int expert, int tile_row, int tile_column, const Rows& rows, bool below) {
+    if constexpr (beside) return {expert, tile_column * tile_m, tile_row * tile_n, rows, !below};
+    return {expert, tile_row * tile_m, tile_column * tile_n, rows, below};
   }
 
   Group group_;

@@ -131,6 +131,16 @@ template <int pending> __device__ inline void wait_for_sends() {
 __device__ inline void copy_vector(const uint4* from, uint4* to) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
 }
+/// The same with a policy for L2.
+__device__ inline void copy_vector(const uint4* from, uint4* to, CachePolicy policy) {
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+               "l"(policy)
+               : "memory");
+}
+/// The same of 4 bytes.
+__device__ inline void copy_word(const float* from, float* to) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to)), "l"(from) : "memory");
+}
 /// The same to an address in shared memory.
 __device__ inline void copy_vector(const void* from, std::uint32_t to) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
@@ -183,6 +193,15 @@ __device__ inline std::uint32_t pack_bf16(float first, float second) {
 __device__ inline void store_matrices(void* row, std::uint32_t a, std::uint32_t b, std::uint32_t c, std::uint32_t d) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)), "r"(a),
                "r"(b), "r"(c), "r"(d)
+               : "memory");
+}
+
+/// Loads them so.
+__device__ inline void load_matrices(const void* row, std::uint32_t& a, std::uint32_t& b, std::uint32_t& c,
+                                     std::uint32_t& d) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
+               : "r"(shared_address(row))
                : "memory");
 }
 

@@ -54,7 +54,8 @@ void weigh_slots(const OperatorContext&, const SlotRouting& routing, ConstView o
   });
 }
 
-constexpr ExpertSteps steps{gather_rows, grouped_gemm, add_bias, swiglu_forward, swiglu_backward, weigh_slots};
+constexpr ExpertSteps steps{gather_rows,     grouped_gemm, grouped_gemm_weight_gradient, add_bias, swiglu_forward,
+                            swiglu_backward, weigh_slots};
 
 }  // namespace
 
@@ -71,6 +72,11 @@ void expert_down_backward(const OperatorContext& context, const SwigluOptions& s
   const ExpertScratch scratch = expert_down_backward_scratch(context, false, output_gradient, gate_up);
   composed_expert_down_backward(steps, context, swiglu, routing, output_gradient, down, bias, scratch, gate_up,
                                 activated, weights_gradient);
+}
+
+void expert_weight_gradient(const OperatorContext& context, TokenSide side, ConstView output_gradient, ConstView in,
+                            ConstView slot_token, ConstView offsets, double beta, View gradient) {
+  composed_expert_weight_gradient(steps, context, side, output_gradient, in, slot_token, offsets, beta, gradient);
 }
 
 }  // namespace moesaic::reference
