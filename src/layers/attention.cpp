@@ -32,8 +32,8 @@ double scale_of(const AttentionSpec& spec) { return 1 / std::sqrt(static_cast<do
 Attention::Attention(const AttentionSpec& spec, const std::string& prefix, SequenceExchange& sequences)
     : spec_(spec), sequences_(sequences), norm_(spec.norm_eps) {
   const std::int64_t fused = (spec.heads + 2 * spec.key_heads) * spec.width;
-  parameters_ = {{prefix + "/query_key_value", {fused, spec.hidden}},
-                 {prefix + "/output", {spec.hidden, spec.heads * spec.width}}};
+  parameters_ = {{.name = prefix + "/query_key_value", .shape = {fused, spec.hidden}, .product = true},
+                 {.name = prefix + "/output", .shape = {spec.hidden, spec.heads * spec.width}, .product = true}};
   norms_ = parameters_.size();
   if (spec.head_norm)
     for (const char* name : {"/query_norm", "/key_norm"})

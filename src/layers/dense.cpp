@@ -28,7 +28,8 @@ DenseFeedForward::DenseFeedForward(std::int64_t hidden, std::int64_t width, std:
     : hidden_(hidden), width_(width), prefix_(std::move(prefix)) {}
 
 std::vector<ParameterSpec> DenseFeedForward::dense_parameters() const {
-  return {{prefix_ + "/gate_up", {2 * width_, hidden_}}, {prefix_ + "/down", {hidden_, width_}}};
+  return {{.name = prefix_ + "/gate_up", .shape = {2 * width_, hidden_}, .product = true},
+          {.name = prefix_ + "/down", .shape = {hidden_, width_}, .product = true}};
 }
 
 Tensor DenseFeedForward::forward(const LayerContext& ctx, const FeedForwardViews& weights, const MicroBatch&,

@@ -12,11 +12,14 @@ std::vector<UnitSpec> head_units(std::int64_t vocabulary, std::int64_t hidden, b
                 .tied_to = {}};
   const Extents table{vocabulary, hidden};
   if (!tied) {
-    head.parameters.push_back({"head/weight", table});
+    head.parameters.push_back({.name = "head/weight", .shape = table, .product = true});
     return {head};
   }
   return {head,
-          {.name = "head_table", .expert = false, .parameters = {{"embedding/weight", table}}, .tied_to = "embedding"}};
+          {.name = "head_table",
+           .expert = false,
+           .parameters = {{.name = "embedding/weight", .shape = table, .product = true}},
+           .tied_to = "embedding"}};
 }
 
 }  // namespace

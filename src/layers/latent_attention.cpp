@@ -41,14 +41,17 @@ LatentAttention::LatentAttention(const LatentAttentionSpec& spec, const std::str
   const auto norm = [&](const char* name, std::int64_t width) {
     return ParameterSpec{prefix + name, {width}, Initialisation::ones, false};
   };
+  const auto product = [&](const char* name, std::int64_t outputs, std::int64_t inputs) {
+    return ParameterSpec{.name = prefix + name, .shape = {outputs, inputs}, .product = true};
+  };
   const std::int64_t rank = spec.key_value_rank;
-  parameters_ = {{prefix + "/query_key_value", {first_width() + rank + spec.rotary_width, spec.hidden}},
+  parameters_ = {product("/query_key_value", first_width() + rank + spec.rotary_width, spec.hidden),
                  norm("/key_value_norm", rank),
-                 {prefix + "/key_value_up", {spec.heads * (spec.plain_width + spec.value_width), rank}},
-                 {prefix + "/output", {spec.hidden, spec.heads * spec.value_width}}};
+                 product("/key_value_up", spec.heads * (spec.plain_width + spec.value_width), rank),
+                 product("/output", spec.hidden, spec.heads * spec.value_width)};
   if (!compressed()) return;
   parameters_.push_back(norm("/query_norm", spec.query_rank));
-  parameters_.push_back({prefix + "/query_up", {spec.heads * spec.query_width(), spec.query_rank}});
+  parameters_.push_back(product("/query_up", spec.heads * spec.query_width(), spec.query_rank));
 }
 
 Tensor LatentAttention::forward(const LayerContext& ctx, std::span<const View> weights, const MicroBatch& batch,

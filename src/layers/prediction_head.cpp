@@ -116,7 +116,9 @@ void PredictionHead::backward_weight(const LayerContext& ctx, const MicroBatch& 
   auto& own = static_cast<State&>(state);
   output_.backward_weight(ctx, own, parts.head);
   if (!batch.predicts) return;
-  output_.backward_weight(ctx, own.prediction, parts.prediction);
+  LayerContext after_head = ctx;  // whose table predictions are made with as well
+  after_head.dense_gradients_begin = false;
+  output_.backward_weight(after_head, own.prediction, parts.prediction);
   block_->backward_weight(ctx, batch, *own.block, parts.block);
   own.block.reset();
 

@@ -56,11 +56,12 @@ BlockViews FullySharded::gradients(int block) {
   return views;
 }
 
-// Only experts' parameters are products, and a block has one unit of experts.
-bool FullySharded::gradients_begin(int block) const {
+// Units of one kind are sharded alike, so those of a block begin together.
+bool FullySharded::begins(int block, bool expert) const {
   const auto& units = of_block_[static_cast<std::size_t>(block)];
-  return std::any_of(units.begin(), units.end(),
-                     [](const ShardedUnit* unit) { return unit->spec().expert && unit->gradients_begin(); });
+  return std::any_of(units.begin(), units.end(), [expert](const ShardedUnit* unit) {
+    return unit->spec().expert == expert && unit->gradients_begin();
+  });
 }
 
 void FullySharded::reduce(int block) {

@@ -150,6 +150,7 @@ void StageRunner::add_weight_gradients(int block, const ScheduleStep& step, cons
   const BlockViews gradients = sharding_->gradients(block);
   LayerContext context = context_;
   context.gradients_begin = sharding_->gradients_begin(block);
+  context.dense_gradients_begin = sharding_->dense_gradients_begin(block);
   layers.backward_weight(context, batch, *state(block, step), gradients);
   state(block, step).reset();
   const bool last = step.micro_batch + 1 == std::ssize(states_);

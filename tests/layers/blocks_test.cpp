@@ -59,6 +59,13 @@ class Chain {
     return all;
   }
 
+  /// Those of the next step replace these.
+  void begin_gradients() {
+    fixture.ctx.gradients_begin = fixture.ctx.dense_gradients_begin = true;
+    for (auto& block : units_)
+      for (TestParameters& unit : block) unit.begin_gradients();
+  }
+
   LayerFixture fixture;
 
  private:
@@ -122,6 +129,19 @@ TEST_F(BlocksTest, NoSequencesLeaveNoTrace) {
   EXPECT_EQ(chain.step(none.batch), 0);
   for (double value : chain.gradients()) ASSERT_EQ(value, 0);
   chain.fixture.expect_memory_returned();
+}
+
+TEST_F(BlocksTest, GradientsThatBeginReplaceProducts) {
+  const TestBatch none(0, 5, vocabulary);
+  Chain chain(DType::f64);
+  chain.step(batch.batch);
+  const std::vector<double> added = chain.gradients();
+  chain.begin_gradients();
+  chain.step(batch.batch);
+  EXPECT_EQ(chain.gradients(), added);
+  chain.begin_gradients();
+  chain.step(none.batch);
+  for (double value : chain.gradients()) ASSERT_EQ(value, 0);
 }
 
 TEST_F(BlocksTest, GradientsAddUp) {

@@ -118,6 +118,14 @@ TEST(LatentAttention, GradientsWithinDocuments) {
   LatentRun(spec, two).expect_gradients();
 }
 
+TEST(LatentAttention, GradientsThatBeginReplaceProducts) {
+  const TestBatch two(2, 5);
+  LatentRun run(compressed, two);
+  run.parameters.begin_gradients();
+  run.fixture.ctx.dense_gradients_begin = true;
+  run.expect_gradients();
+}
+
 // Only distances count: all positions moved by 7 change nothing, twice the distances do.
 TEST(LatentAttention, PositionsAreRelative) {
   TestBatch two(2, 5);

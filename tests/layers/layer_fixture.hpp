@@ -76,6 +76,16 @@ class TestParameters {
   ParameterViews gradients() { return views_of(gradients_); }
   const std::vector<ParameterSpec>& specs() const { return specs_; }
 
+  /// Gradients as layers find them when they begin: NaN where a product is to replace them, else zero.
+  void begin_gradients() {
+    for (std::size_t i = 0; i < specs_.size(); ++i) {
+      if (specs_[i].product)
+        poison(gradients_[i]);
+      else
+        assign(gradients_[i], std::vector<double>(static_cast<std::size_t>(specs_[i].shape.size()), 0.0));
+    }
+  }
+
   /// Each gradient against central differences of `loss`.
   template <class Loss> void expect_gradients(const Loss& loss) {
     for (std::size_t i = 0; i < specs_.size(); ++i) {

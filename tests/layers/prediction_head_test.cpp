@@ -76,6 +76,21 @@ TEST_F(PredictionHeadTest, GradientsAreThoseOfBothLosses) {
   }
 }
 
+/// The head's table has a product of each loss.
+TEST_F(PredictionHeadTest, GradientsThatBeginReplaceProducts) {
+  backward();
+  std::vector<std::vector<double>> added;
+  for (TestParameters& unit : units) {
+    for (const View& gradient : unit.gradients()) added.push_back(elements(gradient));
+    unit.begin_gradients();
+  }
+  fixture.ctx.gradients_begin = fixture.ctx.dense_gradients_begin = true;
+  backward();
+  std::size_t i = 0;
+  for (TestParameters& unit : units)
+    for (const View& gradient : unit.gradients()) EXPECT_EQ(elements(gradient), added[i++]);
+}
+
 TEST_F(PredictionHeadTest, DelayedWeightGradientsGiveAllMemoryBack) {
   backward();
   state.reset();

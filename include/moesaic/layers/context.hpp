@@ -11,9 +11,11 @@ struct LayerContext {
   OperatorContext on;                     ///< first argument of every operator
   DType type = DType::f32;                ///< storage of weights and activations
   Recompute recompute = Recompute::none;  ///< what transformer blocks do not keep
-  /// The weight gradients are the first since they were zeroed: those that are products (ParameterSpec::product) may be
-  /// anything and are replaced, the others are added to.
+  /// The experts' weight gradients are the first since they were zeroed: those that are products (ParameterSpec::product)
+  /// may be anything and are replaced, the others are added to.
   bool gradients_begin = false;
+  /// The same of all other parameters.
+  bool dense_gradients_begin = false;
 
   DType accumulator() const { return accumulator_of(type); }
   /// Memory that lives from forward to backward.

@@ -16,9 +16,11 @@ inline void linear_backward_input(const LayerContext& ctx, ConstView y_gradient,
   ctx.ops->gemm(ctx.on, Transpose::no, Transpose::no, 1, y_gradient, weight, beta, x_gradient);
 }
 
-/// weight_gradient [outputs, inputs] (accumulator type) += y_gradient^T x.
+/// weight_gradient [outputs, inputs] (accumulator type) += y_gradient^T x; where gradients begin, it is that. For the only
+/// product that a layer adds to a weight.
 inline void linear_backward_weight(const LayerContext& ctx, ConstView y_gradient, ConstView x, View weight_gradient) {
-  ctx.ops->gemm(ctx.on, Transpose::yes, Transpose::no, 1, y_gradient, x, 1, weight_gradient);
+  ctx.ops->gemm(ctx.on, Transpose::yes, Transpose::no, 1, y_gradient, x, ctx.dense_gradients_begin ? 0 : 1,
+                weight_gradient);
 }
 
 /// `values` in the storage type of activations: the tensor itself when it has that type already.

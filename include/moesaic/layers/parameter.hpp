@@ -16,7 +16,8 @@ struct ParameterSpec {
   Extents shape;     ///< global shape; of expert parameters the first extent counts experts
   Initialisation initialisation = Initialisation::normal;
   bool matrix = true;  ///< decays under optimizer.decay = matrices
-  /// Its gradient is one product, which replaces what is there when LayerContext::gradients_begin: it need not be zeroed.
+  /// Its gradient begins with a product, which replaces what is there when LayerContext::gradients_begin (of experts, else
+  /// dense_gradients_begin): it need not be zeroed.
   bool product = false;
 };
 

@@ -26,8 +26,9 @@ class FullySharded {
 
   /// Where block `block` adds its weight gradients, after a reduction of it that is still under way was completed.
   BlockViews gradients(int block);
-  /// What LayerContext::gradients_begin is to be for what gradients(block) gave last.
-  bool gradients_begin(int block) const;
+  /// What LayerContext::gradients_begin and dense_gradients_begin are to be for what gradients(block) gave last.
+  bool gradients_begin(int block) const { return begins(block, true); }
+  bool dense_gradients_begin(int block) const { return begins(block, false); }
   /// Starts to reduce the gradients of `block` and completes the reduction that was started before it.
   void reduce(int block);
   /// Completes the reduction still under way.
@@ -45,6 +46,7 @@ class FullySharded {
   std::int64_t largest_gathered_bytes() const;
 
  private:
+  bool begins(int block, bool expert) const;
   void exchange_tied_gradients();
 
   std::vector<std::unique_ptr<ShardedUnit>> units_;

@@ -16,24 +16,52 @@ __device__ float log_add(float a, float b) {
   return largest == -INFINITY ? largest : largest + logf(expf(a - largest) + expf(b - largest));
 }
 
-/// One warp a query and head.
-template <class T>
+/// Lanes that share a row of one query and head: eight, with vectors, take 64 bf16 at once.
+constexpr int row_lanes = 8;
+constexpr int block_rows = block_threads / row_lanes;
+
+__device__ int row_lane() { return lane_number() % row_lanes; }
+__device__ std::uint32_t row_of_block() { return threadIdx.x / row_lanes; }
+
+/// row_lanes a query and head, in vectors of `count`.
+template <class T, int count>
 __global__ void __launch_bounds__(block_threads)
     sink_kernel(std::uint32_t rows, std::uint32_t queries, std::uint32_t heads, int width, const T* sinks,
                 HeadRows<T> out, HeadRows<float> log_sum_exp) {
-  if (warp_number() >= rows) return;
-  const HeadRow row = HeadRow::of(warp_number(), queries, heads);
+  const std::uint32_t number = blockIdx.x * block_rows + row_of_block();
+  const bool exists = number < rows;
+  const HeadRow row = HeadRow::of(exists ? number : 0, queries, heads);
   const float before = *row.in(log_sum_exp), after = log_add(before, widen(sinks[row.head]));
   const float share = before == -INFINITY ? 0.0f : expf(before - after);
-  __syncwarp();
-  if (lane_number() == 0) *row.in(log_sum_exp) = after;
+  __syncwarp();  // all lanes of a row have read what one of them writes
+  if (!exists) return;
+  if (row_lane() == 0) *row.in(log_sum_exp) = after;
   T* x = row.in(out);
-  for (int c = lane_number(); c < width; c += warp_lanes) x[c] = narrow<T>(share * widen(x[c]));
+  for (int c = row_lane() * count; c < width; c += row_lanes * count) {
+    float values[count];
+    load(x + c, values);
+#pragma unroll
+    for (int i = 0; i < count; ++i) values[i] *= share;
+    store(values, x + c);
+  }
+}
+
+/// This lane's part of <a, b>, both of `width`.
+template <int count, class T> __device__ float part_of_product(const T* a, const T* b, int width) {
+  float product = 0;
+  for (int c = row_lane() * count; c < width; c += row_lanes * count) {
+    float x[count], y[count];
+    load(a + c, x);
+    load(b + c, y);
+#pragma unroll
+    for (int i = 0; i < count; ++i) product += x[i] * y[i];
+  }
+  return product;
 }
 
 /// partials [chunks, heads] = -exp(sink - log_sum_exp) <out_gradient, out> over a chunk (blockIdx.x) of a head's rows, in f64,
 /// since it has a term a query.
-template <class T>
+template <class T, int count>
 __global__ void __launch_bounds__(block_threads)
     sink_gradient_kernel(std::uint32_t rows, std::uint32_t chunk_rows, std::uint32_t queries, int width, const T* sinks,
                          HeadRows<const T> out, HeadRows<const float> log_sum_exp, HeadRows<const T> out_gradient,
@@ -41,12 +69,10 @@ __global__ void __launch_bounds__(block_threads)
   const std::uint32_t head = blockIdx.y, begin = blockIdx.x * chunk_rows, end = min(rows, begin + chunk_rows);
   const float sink = widen(sinks[head]);
   double sum = 0;
-  for (std::uint32_t i = begin + threadIdx.x / warp_lanes; i < end; i += block_warps) {
+#pragma unroll 4
+  for (std::uint32_t i = begin + row_of_block(); i < end; i += block_rows) {
     const HeadRow row{i / queries, i % queries, head};
-    const T* x = row.in(out);
-    const T* gradient = row.in(out_gradient);
-    float product = 0;
-    for (int c = lane_number(); c < width; c += warp_lanes) product += widen(gradient[c]) * widen(x[c]);
+    const float product = part_of_product<count>(row.in(out_gradient), row.in(out), width);
     const float share = sink == -INFINITY ? 0.0f : expf(sink - *row.in(log_sum_exp));
     sum -= static_cast<double>(share * product);
   }
@@ -72,8 +98,8 @@ void attention_sink(const OperatorContext& context, ConstView sinks, View out, V
   const std::int64_t queries = out.extent(1), heads = out.extent(2), rows = out.extent(0) * queries * heads;
   MOESAIC_EXPECT(sinks.size() == heads && log_sum_exp.size() == rows);
   if (rows == 0) return;
-  with_storage("attention_sink", out.dtype(), [&]<class T>(T) {
-    sink_kernel<T><<<blocks_for(rows, block_warps), block_threads, 0, cuda_stream(context.stream)>>>(
+  with_vectors("attention_sink", out.dtype(), vectors_fit(out), [&]<class T, int count>(T, Constant<count>) {
+    sink_kernel<T, count><<<blocks_for(rows, block_rows), block_threads, 0, cuda_stream(context.stream)>>>(
         static_cast<std::uint32_t>(rows), static_cast<std::uint32_t>(queries), static_cast<std::uint32_t>(heads),
         static_cast<int>(out.extent(3)), sinks.data<T>(), head_rows<T>(out), head_values<float>(log_sum_exp));
   });
@@ -90,8 +116,9 @@ void attention_sink_backward(const OperatorContext& context, ConstView sinks, Co
   const Tensor partials = context.arena->tensor(DType::f64, {chunks, heads}, Label::workspace);
   auto* sums = partials.view().data<double>();
   const cudaStream_t stream = cuda_stream(context.stream);
-  with_storage("attention_sink_backward", out.dtype(), [&]<class T>(T) {
-    sink_gradient_kernel<T><<<dim3(chunks, static_cast<unsigned>(heads)), block_threads, 0, stream>>>(
+  const bool vectors = vectors_fit(out) && vectors_fit(out_gradient);
+  with_vectors("attention_sink_backward", out.dtype(), vectors, [&]<class T, int count>(T, Constant<count>) {
+    sink_gradient_kernel<T, count><<<dim3(chunks, static_cast<unsigned>(heads)), block_threads, 0, stream>>>(
         static_cast<std::uint32_t>(rows), static_cast<std::uint32_t>(chunk_rows), static_cast<std::uint32_t>(queries),
         static_cast<int>(out.extent(3)), sinks.data<T>(), head_rows<const T>(out),
         head_values<const float>(log_sum_exp), head_rows<const T>(out_gradient), sums);
