@@ -62,6 +62,8 @@ void prepare_mpi_environment(int local_ranks, int usable_cores) {
   if (local_ranks > 1 && local_ranks >= usable_cores) setenv("OMPI_MCA_mpi_yield_when_idle", "1", keep_what_is_set);
   // Locks of whole files: with finer ones 4.1.4's data sieving may lose writes (open-mpi/ompi #10546, #12718).
   setenv("OMPI_MCA_fs_ufs_lock_algorithm", "3", keep_what_is_set);
+  // NCCL makes all connections of a communicator with it, not later when its GPU may be waiting for another rank.
+  setenv("NCCL_RUNTIME_CONNECT", "0", keep_what_is_set);
 }
 
 MpiSession::MpiSession() : exceptions_at_start_(std::uncaught_exceptions()), host_(host_name()) {

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "moesaic/base/text.hpp"
 #include "moesaic/comm/device_communicators.hpp"
@@ -18,12 +19,6 @@ constexpr std::int64_t library_bytes = std::int64_t{3} << 30;
 Device make_device(const RunSettings& settings, const MpiSession& session) {
   if (chosen_device(settings) == DeviceKind::cpu) return {};
   return Device::cuda(session.local_rank() % num_devices());
-}
-
-/// Ranks of this host on the device of this rank.
-int ranks_on_device(const MpiSession& session) {
-  const int devices = num_devices();
-  return (session.local_size() - session.local_rank() % devices + devices - 1) / devices;
 }
 
 std::int64_t arena_bytes(const RunSettings& settings, const Device& device, int sharing) {
@@ -64,13 +59,15 @@ void check_device(const RunSettings& settings) {
 }
 
 Compute::Compute(const RunSettings& settings, const MpiSession& session)
-    : device_(make_device(settings, session)), stream_(device_.make_stream()) {
+    : device_(make_device(settings, session)), stream_(device_.make_stream()), exchange_(settings.device_exchange) {
   if (device_.kind() == DeviceKind::cpu) {
     arena_ = std::make_unique<Arena>(device_.memory());
     return;
   }
-  ranks_on_device_ = ranks_on_device(session);
-  arena_ = std::make_unique<Arena>(device_.memory(), arena_bytes(settings, device_, ranks_on_device_), false);
+  ranks_on_device_ = ranks_on_device(MPI_COMM_WORLD, device_);
+  std::unique_ptr<MemorySource> memory = device_.memory();  // makes the CUDA context
+  free_at_start_ = device_.free_bytes();
+  arena_ = std::make_unique<Arena>(std::move(memory), arena_bytes(settings, device_, ranks_on_device_), false);
 }
 
 LayerContext Compute::context(const RunSettings& settings) {
@@ -82,14 +79,15 @@ LayerContext Compute::context(const RunSettings& settings) {
 
 Communicators Compute::communicators(const ProcessGrid& grid) {
   if (device_.kind() == DeviceKind::cpu) return make_communicators(grid, MPI_COMM_WORLD, *arena_);
-  int most = ranks_on_device_;
-  MPI_Allreduce(MPI_IN_PLACE, &most, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
-  return make_device_communicators(grid, MPI_COMM_WORLD, most > 1 ? DeviceExchange::staged : DeviceExchange::nccl,
-                                   device_, stream_, host_arena_);
+  return make_device_communicators(grid, MPI_COMM_WORLD, exchange_, device_, stream_, host_arena_);
 }
 
-std::int64_t Compute::peak_bytes() const {
-  if (device_.kind() == DeviceKind::cuda) return arena_->peak();
+std::int64_t Compute::peak_bytes() {
+  if (device_.kind() == DeviceKind::cuda) {
+    if (ranks_on_device_ > 1) return arena_->peak();
+    largest_fall_ = std::max(largest_fall_, free_at_start_ - device_.free_bytes());
+    return largest_fall_;
+  }
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return std::int64_t{usage.ru_maxrss} * 1024;

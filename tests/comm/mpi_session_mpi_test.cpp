@@ -61,10 +61,12 @@ TEST(MpiSession, TakesTheLaunchersWordForLocalRanks) {
 }
 
 TEST(MpiSession, RanksYieldOnlyWhereCoresAreFull) {
-  const ScopedVariable yield("OMPI_MCA_mpi_yield_when_idle", nullptr), locks("OMPI_MCA_fs_ufs_lock_algorithm", nullptr);
+  const ScopedVariable yield("OMPI_MCA_mpi_yield_when_idle", nullptr), locks("OMPI_MCA_fs_ufs_lock_algorithm", nullptr),
+      nccl("NCCL_RUNTIME_CONNECT", nullptr);
   prepare_mpi_environment(3, 4);
   EXPECT_EQ(std::getenv("OMPI_MCA_mpi_yield_when_idle"), nullptr);
   EXPECT_STREQ(std::getenv("OMPI_MCA_fs_ufs_lock_algorithm"), "3");
+  EXPECT_STREQ(std::getenv("NCCL_RUNTIME_CONNECT"), "0");
   prepare_mpi_environment(1, 1);
   EXPECT_EQ(std::getenv("OMPI_MCA_mpi_yield_when_idle"), nullptr);
   prepare_mpi_environment(4, 4);

@@ -6,7 +6,9 @@
 #include <memory>
 #include <vector>
 
+#include "moesaic/base/contract.hpp"
 #include "moesaic/comm/mpi_communicator.hpp"
+#include "moesaic/comm/mpi_session.hpp"
 
 namespace moesaic {
 namespace {
@@ -17,6 +19,7 @@ class OnDevice {
   explicit OnDevice(const std::vector<float>& values) : size_(values.size()) {
     cudaMalloc(&data_, values.size() * sizeof(float));
     cudaMemcpy(data_, values.data(), values.size() * sizeof(float), cudaMemcpyHostToDevice);
+    cudaDeviceSynchronize();  // a copy from pageable memory may still be on its way
   }
   OnDevice(const OnDevice&) = delete;
   OnDevice& operator=(const OnDevice&) = delete;
@@ -37,7 +40,7 @@ class OnDevice {
   std::size_t size_;
 };
 
-/// One rank on one GPU: every collective against the one over MPI.
+/// One rank on one GPU: every collective against the one over MPI. (device_exchange_gpu_test.cpp has groups of several.)
 struct NcclCommunicatorTest : ::testing::Test {
   Arena arena{host_memory()};
   std::unique_ptr<MpiCommunicator> host;
@@ -47,6 +50,7 @@ struct NcclCommunicatorTest : ::testing::Test {
   void SetUp() override {
     int devices = 0;
     if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no CUDA device on this machine";
+    cudaSetDevice(MpiSession().local_rank() % devices);
     cudaStreamCreateWithFlags(&compute, cudaStreamNonBlocking);
     cudaStreamCreateWithFlags(&communication, cudaStreamNonBlocking);
     host = std::make_unique<MpiCommunicator>(MpiHandle::duplicate(MPI_COMM_SELF), arena);
@@ -54,8 +58,10 @@ struct NcclCommunicatorTest : ::testing::Test {
                                              Stream{DeviceKind::cuda, communication});
   }
   void TearDown() override {
-    if (!gpu) return;
-    EXPECT_NO_THROW(gpu->check());
+    if (!compute) return;
+    if (gpu) {
+      EXPECT_NO_THROW(gpu->check());
+    }
     gpu.reset();
     cudaStreamDestroy(compute);
     cudaStreamDestroy(communication);
@@ -123,10 +129,75 @@ TEST_F(NcclCommunicatorTest, WaitsForTheComputeStreamAndOrdersIt) {
   EXPECT_EQ(copy.values(compute), std::vector<float>(size, 0.0f));
 }
 
+TEST_F(NcclCommunicatorTest, ConnectsToNobodyOrItself) {
+  const int itself = 0;
+  gpu->connect({});
+  gpu->connect({&itself, 1});
+}
+
+TEST_F(NcclCommunicatorTest, ASendIsDoneWhenTheNextOneIsInitiated) {
+  const OnDevice sent(a), received(zeros);
+  const auto to_itself = [&] {
+    gpu->start_group();
+    Pending send = gpu->initiate_send(sent.view(), 0);
+    gpu->initiate_receive(received.view(), 0);
+    gpu->end_group();
+    return send;
+  };
+  Pending first = to_itself();
+  EXPECT_FALSE(first.done());
+  Pending second = to_itself();
+  EXPECT_TRUE(first.done());
+  EXPECT_FALSE(second.done());
+  second.complete();
+  EXPECT_EQ(received.values(compute), a);
+}
+
+TEST_F(NcclCommunicatorTest, AfterAnAbortEverythingFails) {
+  const OnDevice values(a);
+  gpu->all_reduce(values.view());
+  gpu->abort();
+  EXPECT_THROW(gpu->check(), RunError);
+  EXPECT_THROW(gpu->all_reduce(values.view()), RunError);
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  gpu->abort();
+  gpu.reset();
+}
+
+TEST_F(NcclCommunicatorTest, IsAbortedByAnException) {
+  const auto fails = [&] {
+    const std::unique_ptr<NcclCommunicator> dies = std::move(gpu);
+    throw RunError("elsewhere");
+  };
+  EXPECT_THROW(fails(), RunError);
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+}
+
+/// On several devices: a rank waits for one that never comes, and is freed.
+TEST_F(NcclCommunicatorTest, AnAbortEndsWhatNobodyElseJoins) {
+  const MpiSession session;
+  int devices = 0;
+  cudaGetDeviceCount(&devices);
+  if (session.size() == 1 || session.local_size() > devices) GTEST_SKIP() << "needs ranks with devices of their own";
+  const OnDevice values(a);
+  NcclCommunicator ranks(MpiHandle::duplicate(MPI_COMM_WORLD), Stream{DeviceKind::cuda, compute},
+                         Stream{DeviceKind::cuda, communication});
+  if (session.rank() == 0) {
+    ranks.all_reduce(values.view());
+    EXPECT_NO_THROW(ranks.check());
+    EXPECT_EQ(cudaStreamQuery(compute), cudaErrorNotReady);
+    ranks.abort();
+    EXPECT_EQ(cudaStreamSynchronize(compute), cudaSuccess);
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+  ranks.abort();
+}
+
 TEST_F(NcclCommunicatorTest, MakesTheCommunicatorsOfAGrid) {
   const Stream stream{DeviceKind::cuda, communication};
+  const LaneStreams lanes{stream, stream, stream};
   const Communicators comms = make_nccl_communicators(
-      ProcessGrid::make({}, 1), MPI_COMM_SELF, {{DeviceKind::cuda, compute}, stream, stream, stream, stream, stream});
+      ProcessGrid::make({}, 1), MPI_COMM_SELF, {{DeviceKind::cuda, compute}, stream, stream, stream, lanes, lanes});
   for (const auto* comm : {&comms.world, &comms.context, &comms.tokens, &comms.dense_shard, &comms.dense_replicate,
                            &comms.expert, &comms.expert_shard, &comms.expert_replicate}) {
     EXPECT_EQ((*comm)->size(), 1);

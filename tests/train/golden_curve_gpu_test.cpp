@@ -1,6 +1,6 @@
 // Ranks: 1 2 4
-// The reference curves on a GPU: in fp32 within the bounds of the reference, in bf16 within 2 % of the loss; on one rank,
-// and through host memory on several ranks of one device.
+// The reference curves on GPUs: in fp32 within the bounds of the reference, in bf16 within 2 % of the loss; on one rank, on
+// several ranks of one device, and over NCCL where each has a device of its own.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -100,6 +100,21 @@ TEST_P(GoldenCurveOnGpu, OverAPipeline) {
   }
 }
 
+TEST_P(GoldenCurveOnGpu, OverAnInterleavedPipeline) {
+  if (world_size() != 2) GTEST_SKIP() << "needs two ranks";
+  RunSettings run = settings("interleaved", Precision::fp32);
+  run.grid.pipeline = 2;
+  run.schedule = ScheduleKind::interleaved;
+  run.chunks = 2;
+  expect_single(run);
+}
+
+TEST_P(GoldenCurveOnGpu, Fp32OverReplicas) {
+  RunSettings run = settings("replicas", Precision::fp32);
+  run.grid.replicate = world_size();
+  expect_single(run);
+}
+
 TEST_P(GoldenCurveOnGpu, TheSameBitsTwice) {
   const auto first = trained_metrics(settings("first", Precision::bf16));
   const auto second = trained_metrics(settings("second", Precision::bf16));
@@ -108,6 +123,43 @@ TEST_P(GoldenCurveOnGpu, TheSameBitsTwice) {
   for (std::size_t i = 0; i < first.size(); ++i)
     for (const char* key : {"loss", "grad_norm"})
       EXPECT_EQ(first[i][key].get<double>(), second[i][key].get<double>()) << key << " at step " << i + 1;
+}
+
+/// What else exchanges device memory than is chosen by itself, for one family.
+class GoldenCurveOverOthers : public GoldenCurveOnGpu {};
+
+INSTANTIATE_TEST_SUITE_P(Families, GoldenCurveOverOthers, ::testing::Values("qwen3_moe"));
+
+TEST_P(GoldenCurveOverOthers, OverNcclAlone) {
+  if (world_size() > num_devices()) GTEST_SKIP() << "NCCL needs a device for each rank";
+  for (Precision precision : {Precision::fp32, Precision::bf16}) {
+    RunSettings run = settings(fmt::format("nccl-{}", static_cast<int>(precision)), precision);
+    run.device_exchange = DeviceExchange::nccl_alone;
+    precision == Precision::fp32 ? expect_single(run) : expect_half(run);
+  }
+}
+
+TEST_P(GoldenCurveOverOthers, OverTheHost) {
+  RunSettings run = settings("staged", Precision::fp32);
+  run.device_exchange = DeviceExchange::staged;
+  run.grid.expert = world_size();
+  expect_single(run);
+  run = settings("staged-half", Precision::bf16);
+  run.device_exchange = DeviceExchange::staged;
+  run.grid.pipeline = world_size();
+  run.schedule = ScheduleKind::zero_bubble;
+  expect_half(run);
+}
+
+TEST_P(GoldenCurveOverOthers, OverMemoryOfOtherProcesses) {
+  RunSettings run = settings("ipc", Precision::fp32);
+  run.device_exchange = DeviceExchange::ipc;
+  run.grid.expert = world_size();
+  expect_single(run);
+  run = settings("ipc-half", Precision::bf16);
+  run.device_exchange = DeviceExchange::ipc;
+  run.grid.context = world_size();
+  expect_half(run);
 }
 
 }  // namespace

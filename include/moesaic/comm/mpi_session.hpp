@@ -44,8 +44,8 @@ int launched_local_ranks();
 int largest_task_count(const std::string& tasks_per_node);
 
 /// Sets Open MPI's parameters that suit this program, where neither user nor launcher has set them: idle ranks yield
-/// when `local_ranks` is at least `usable_cores`, and the file locks work around faults of Open MPI 4.1.4. Before MPI
-/// starts.
+/// when `local_ranks` is at least `usable_cores`, and the file locks work around faults of Open MPI 4.1.4. Of NCCL's, one
+/// that keeps ranks from waiting for each other. Before MPI starts.
 void prepare_mpi_environment(int local_ranks, int usable_cores);
 
 }  // namespace moesaic

@@ -21,8 +21,8 @@ void check_device(const RunSettings& settings);
 /// Not movable: arenas are referred to.
 class Compute {
  public:
-  /// On GPUs ranks of one host take its devices in turn, and as much memory as run.device_memory says, else what is free
-  /// (an equal share of it where ranks share a device).
+  /// On GPUs ranks of one host take the devices that they see in turn, and as much memory as run.device_memory says, else
+  /// what is free (an equal share of it where ranks share a device). Collective.
   Compute(const RunSettings& settings, const MpiSession& session);
   Compute(const Compute&) = delete;
 
@@ -30,17 +30,20 @@ class Compute {
   /// Memory of the device beside the arena.
   std::unique_ptr<MemorySource> memory() const { return device_.memory(); }
   LayerContext context(const RunSettings& settings);
-  /// Collective. Ranks that share a device exchange through host memory, others over NCCL.
+  /// Collective.
   Communicators communicators(const ProcessGrid& grid);
-  /// The most memory that was in use: of the device's arena, or on the CPU of this process.
-  std::int64_t peak_bytes() const;
+  /// The most memory that was in use: on the CPU of this process; on a device by how much its free memory has fallen since
+  /// before the first allocation (libraries included, the CUDA context apart), or where ranks share it of the arena.
+  std::int64_t peak_bytes();
 
  private:
   Device device_;
   Stream stream_;
+  DeviceExchange exchange_;
   int ranks_on_device_ = 1;
   Arena host_arena_{host_memory()};
   std::unique_ptr<Arena> arena_;
+  std::int64_t free_at_start_ = 0, largest_fall_ = 0;
 };
 
 }  // namespace moesaic

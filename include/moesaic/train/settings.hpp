@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "moesaic/comm/device_exchange.hpp"
 #include "moesaic/data/source.hpp"
 #include "moesaic/grid/process_grid.hpp"
 #include "moesaic/layers/moe.hpp"
@@ -72,6 +73,7 @@ struct RunSettings {
   bool balanced_router = false;
   double receive_bound = 2;    ///< moe.receive_bound: receive buffers of experts on a GPU, times the mean load
   bool bound_on_host = false;  ///< the bound holds on the CPU too, where buffers would grow: for tests
+  DeviceExchange device_exchange = DeviceExchange::automatic;  ///< another than automatic: for tests
   // [checkpoint]
   std::int64_t checkpoint_every = 0;  ///< steps; 0: the last only
   std::int64_t keep = 2;

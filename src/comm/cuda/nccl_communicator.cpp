@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 
+#include <exception>
 #include <utility>
 #include <vector>
 
@@ -83,7 +84,7 @@ class NcclCommunicator::Events {
 
 NcclCommunicator::NcclCommunicator(MpiHandle bootstrap, Stream compute, Stream communication)
     : bootstrap_(std::move(bootstrap)), compute_(compute), communication_(communication), rank_(bootstrap_.rank()),
-      size_(bootstrap_.size()), events_(std::make_shared<Events>()) {
+      size_(bootstrap_.size()), exceptions_at_start_(std::uncaught_exceptions()), events_(std::make_shared<Events>()) {
   ncclUniqueId id = {};
   if (rank_ == 0) check_nccl(ncclGetUniqueId(&id), "ncclGetUniqueId");
   check_mpi(MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, bootstrap_.get()), "MPI_Bcast");
@@ -92,21 +93,43 @@ NcclCommunicator::NcclCommunicator(MpiHandle bootstrap, Stream compute, Stream c
 
 NcclCommunicator::~NcclCommunicator() {
   ncclResult_t state = ncclSuccess;
-  if (ncclCommGetAsyncError(comm_, &state) != ncclSuccess || state != ncclSuccess) {
-    ncclCommAbort(comm_);
-    return;
-  }
+  const bool failed = comm_ != nullptr && (ncclCommGetAsyncError(comm_, &state) != ncclSuccess || state != ncclSuccess);
+  if (failed || std::uncaught_exceptions() > exceptions_at_start_) abort();
+  if (comm_ == nullptr) return;
   cudaStreamSynchronize(handle(communication_));
   ncclCommDestroy(comm_);
 }
 
+void NcclCommunicator::connect(std::span<const int> peers) {
+  if (peers.empty()) return;
+  void* memory = nullptr;
+  check_cuda(cudaMalloc(&memory, peers.size() + 1), "cudaMalloc");
+  const std::unique_ptr<void, cudaError_t (*)(void*)> owner(memory, cudaFree);
+  auto* received = static_cast<char*>(memory);
+  const char* sent = received + peers.size();
+  check_nccl(ncclGroupStart(), "ncclGroupStart");
+  for (const int peer : peers) {
+    check_nccl(ncclSend(sent, 1, ncclUint8, peer, comm_, handle(communication_)), "ncclSend", comm_);
+    check_nccl(ncclRecv(received++, 1, ncclUint8, peer, comm_, handle(communication_)), "ncclRecv", comm_);
+  }
+  check_nccl(ncclGroupEnd(), "ncclGroupEnd", comm_);
+  check_cuda(cudaStreamSynchronize(handle(communication_)), "cudaStreamSynchronize");
+}
+
+void NcclCommunicator::abort() {
+  if (comm_ != nullptr) ncclCommAbort(comm_);
+  comm_ = nullptr;
+}
+
 void NcclCommunicator::check() const {
+  if (comm_ == nullptr) throw RunError(fmt::format("NCCL's communicator was aborted {}", advice));
   ncclResult_t state = ncclSuccess;
   check_nccl(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError", comm_);
   if (state != ncclInProgress) check_nccl(state, "a collective on the GPU", comm_);
 }
 
 template <class Issue> Pending NcclCommunicator::run(const char* name, std::int64_t bytes, Issue&& issue) {
+  if (comm_ == nullptr) check();
   const auto event = Events::lend(events_);
   // The event marks first what the collective has to wait for, then its own end.
   check_cuda(cudaEventRecord(event.get(), handle(compute_)), "cudaEventRecord");
@@ -195,10 +218,12 @@ Pending NcclCommunicator::initiate_all_to_all(ConstView send, std::span<const st
 
 Pending NcclCommunicator::initiate_send(ConstView values, int to) {
   MOESAIC_EXPECT(on_gpu(values) && 0 <= to && to < size_);
-  return run("send", values.bytes(), [&](cudaStream_t stream) {
+  auto pending = std::make_shared<Pending>(run("send", values.bytes(), [&](cudaStream_t stream) {
     if (values.empty()) return;
     check_nccl(ncclSend(values.raw(), count(values.bytes()), ncclUint8, to, comm_, stream), "ncclSend", comm_);
-  });
+  }));
+  const std::int64_t mine = ++*sends_;
+  return Pending([pending] { pending->complete(); }, [mine, sends = sends_] { return mine < *sends; });
 }
 
 Pending NcclCommunicator::initiate_receive(View values, int from) {
@@ -219,30 +244,79 @@ Pending NcclCommunicator::initiate_broadcast(View values, int root) {
 
 void NcclCommunicator::barrier() { check_mpi(MPI_Barrier(bootstrap_.get()), "MPI_Barrier"); }
 
-Communicators make_nccl_communicators(const ProcessGrid& grid, MPI_Comm parent, const CommunicationStreams& streams) {
-  MpiHandle world = MpiHandle::duplicate(parent);
-  const int rank = world.rank();
-  MOESAIC_EXPECT(world.size() == grid.ranks());
-  // NCCL's communicators cost memory: a rank that is alone needs none.
-  const auto over = [&](MpiHandle ranks, Stream stream) -> std::unique_ptr<Communicator> {
-    if (ranks.size() == 1) return std::make_unique<SoloCommunicator>(streams.compute);
-    return std::make_unique<NcclCommunicator>(std::move(ranks), streams.compute, stream);
-  };
-  const auto along = [&](std::initializer_list<Axis> axes, Stream stream) {
+namespace {
+
+/// Whom a rank of a group sends messages to, and receives them from. Sums and gathers need none.
+enum class Messages : std::uint8_t { none, to_neighbours, to_all };
+
+/// Makes the communicators of one rank over NCCL.
+class NcclMaker {
+ public:
+  NcclMaker(const ProcessGrid& grid, MPI_Comm parent, const CommunicationStreams& streams, GroupsOfOne alone)
+      : grid_(grid), parent_(MpiHandle::duplicate(parent)), streams_(streams), alone_(alone) {
+    MOESAIC_EXPECT(parent_.size() == grid.ranks());
+  }
+
+  std::unique_ptr<Communicator> world(Stream stream) const {
+    return over(MpiHandle::duplicate(parent_.get()), stream, Messages::none);
+  }
+
+  std::unique_ptr<Communicator> along(std::initializer_list<Axis> axes, Stream stream,
+                                      Messages messages = Messages::none) const {
     // The lowest rank of a group names it.
-    return over(MpiHandle::split(parent, grid.group(rank, axes).front()), stream);
-  };
+    return over(MpiHandle::split(parent_.get(), grid_.group(parent_.rank(), axes).front()), stream, messages);
+  }
+
+  /// `step`: of its messages, from stage to stage.
+  std::unique_ptr<Communicator> stages(const LaneStreams& streams, int step) const {
+    std::vector<std::unique_ptr<Communicator>> lanes;
+    const int count = LanedCommunicator::lanes(grid_.extent(Axis::pipeline));
+    for (int lane = 0; lane < count; ++lane)
+      lanes.push_back(along({Axis::pipeline}, streams[static_cast<std::size_t>(lane)], Messages::to_neighbours));
+    return std::make_unique<LanedCommunicator>(std::move(lanes), step);
+  }
+
+ private:
+  std::unique_ptr<Communicator> over(MpiHandle ranks, Stream stream, Messages messages) const {
+    if (ranks.size() == 1 && alone_ == GroupsOfOne::copy) return std::make_unique<SoloCommunicator>(streams_.compute);
+    auto made = std::make_unique<NcclCommunicator>(std::move(ranks), streams_.compute, stream);
+    made->connect(peers(messages, made->rank(), made->size()));
+    return made;
+  }
+
+  static std::vector<int> peers(Messages messages, int rank, int size) {
+    std::vector<int> all;
+    for (int other = 0; other < size; ++other) {
+      const int distance = (other - rank + size) % size;
+      const bool neighbour = distance == 1 || distance == size - 1;
+      if (other == rank || messages == Messages::none) continue;
+      if (messages == Messages::to_all || neighbour) all.push_back(other);
+    }
+    return all;
+  }
+
+  const ProcessGrid& grid_;
+  MpiHandle parent_;
+  const CommunicationStreams& streams_;
+  GroupsOfOne alone_;
+};
+
+}  // namespace
+
+Communicators make_nccl_communicators(const ProcessGrid& grid, MPI_Comm parent, const CommunicationStreams& streams,
+                                      GroupsOfOne alone) {
+  const NcclMaker make(grid, parent, streams, alone);
   Communicators result;
-  result.context = along({Axis::context}, streams.exchange);
-  result.tokens = along({Axis::replicate, Axis::shard, Axis::context}, streams.reduce);
-  result.pipeline_down = along({Axis::pipeline}, streams.down);
-  result.pipeline_up = along({Axis::pipeline}, streams.up);
-  result.dense_shard = along({Axis::shard, Axis::context}, streams.gather);
-  result.dense_replicate = along({Axis::replicate}, streams.reduce);
-  result.expert = along({Axis::expert}, streams.exchange);
-  result.expert_shard = along({Axis::expert_shard}, streams.gather);
-  result.expert_replicate = along({Axis::expert_replicate}, streams.reduce);
-  result.world = over(std::move(world), streams.reduce);
+  result.context = make.along({Axis::context}, streams.exchange, Messages::to_neighbours);
+  result.tokens = make.along({Axis::replicate, Axis::shard, Axis::context}, streams.reduce);
+  result.pipeline_down = make.stages(streams.down, 1);
+  result.pipeline_up = make.stages(streams.up, -1);
+  result.dense_shard = make.along({Axis::shard, Axis::context}, streams.gather);
+  result.dense_replicate = make.along({Axis::replicate}, streams.reduce);
+  result.expert = make.along({Axis::expert}, streams.exchange, Messages::to_all);
+  result.expert_shard = make.along({Axis::expert_shard}, streams.gather);
+  result.expert_replicate = make.along({Axis::expert_replicate}, streams.reduce);
+  result.world = make.world(streams.reduce);
   return result;
 }
 
