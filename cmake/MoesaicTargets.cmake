@@ -47,6 +47,18 @@ function(moesaic_room room)
   endif()
 endfunction()
 
+# moesaic_family_table(<table> <files>...): writes the source file <table> that lists the families of <files>, each of which
+# defines a function of its own name (include/moesaic/models/family.hpp).
+function(moesaic_family_table table)
+  foreach(file ${ARGN})
+    get_filename_component(name ${file} NAME_WE)
+    string(APPEND declarations "ModelFamily ${name}();\n")
+    list(APPEND calls "${name}()")
+  endforeach()
+  string(REPLACE ";" ", " calls "${calls}")
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/families.cpp.in ${table} @ONLY)
+endfunction()
+
 # Open MPI on any machine: more ranks than cores, as root in a container, waiting ranks give up their core.
 set(MOESAIC_TEST_ENVIRONMENT OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
   OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_hwloc_base_binding_policy=none

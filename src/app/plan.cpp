@@ -56,6 +56,15 @@ void warn_of_wide_experts(const ProcessGrid& grid, const Machine& machine) {
       expert, machine.ranks_per_node, machine.ranks_per_node);
 }
 
+/// Even routing fits, and the most uneven does not.
+void warn_of_full_buffers(const RunSettings& settings, const RunPlan& plan) {
+  if (!plan.fits() || plan.fits_at_bound()) return;
+  log_warn(
+      "were all MoE layers at moe.receive_bound = {}, a rank would need {} and run.device_memory is {} (routing that "
+      "uneven would end the run); lower moe.receive_bound or train.micro_batch",
+      settings.receive_bound, format_bytes(plan.at_bound->reach), format_bytes(plan.memory));
+}
+
 /// "activations 61.2 GiB, moments 9.50 GiB, gradients 4.75 GiB".
 std::string largest_terms(const Rehearsal& rank) {
   std::array<int, num_labels> order;
@@ -72,8 +81,8 @@ std::string largest_terms(const Rehearsal& rank) {
 std::string advice(const RunSettings& settings, int ranks) {
   const std::vector<std::string> changes = changes_that_fit(settings, ranks);
   if (changes.empty())
-    return "no recomputation, micro-batch or storage makes it fit, nor 16 times as many ranks; cut the model by "
-           "grid.pipeline and grid.expert, or the sequences by grid.context";
+    return "no recomputation, micro-batch, storage or number of stages makes it fit, nor 16 times as many ranks; cut "
+           "the model by grid.pipeline and grid.expert together, or the sequences by grid.context";
   if (changes.size() == 1) return "this would do: " + changes[0];
   return fmt::format("any one of these would do: {}", fmt::join(changes, ", "));
 }
@@ -97,6 +106,7 @@ void print_plan(Words words) {
   fmt::print("{}", plan_text(settings, plan, machine));
   std::fflush(stdout);
   warn_of_wide_experts(plan.parts.grid, machine);
+  warn_of_full_buffers(settings, plan);
   refuse_what_does_not_fit(settings, plan, machine.ranks);
 }
 

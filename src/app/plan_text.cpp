@@ -58,10 +58,16 @@ std::string shortened(const std::string& text) {
 }
 
 std::string model_text(const ModelSpec& spec) {
-  return heading("model", fmt::format("{}, {}{} and hidden {}: {} parameters, {} of them active", spec.family,
+  const auto figure = [](std::int64_t count) { return format_count(static_cast<double>(count)); };
+  return heading("model", fmt::format("{}, {}{} and hidden {}: {} parameters", spec.family,
                                       count(spec.layers(), "layer"), spec.predicts ? ", multi-token prediction" : "",
-                                      spec.hidden, format_count(static_cast<double>(spec.total_parameters())),
-                                      format_count(static_cast<double>(spec.active_parameters()))));
+                                      spec.hidden, figure(spec.total_parameters()))) +
+         heading("  active", fmt::format("{} a token, {} the input embedding (as in this family's published figures)",
+                                         figure(spec.active_parameters()),
+                                         spec.counts_embedding || spec.tied_head ? "with" : "without")) +
+         (spec.prediction_depths > 0 && !spec.predicts
+              ? heading("  left out", "multi-token prediction (model.multi_token_prediction is not set)")
+              : "");
 }
 
 std::string grid_text(const ProcessGrid& grid, const Machine& machine) {
@@ -148,11 +154,9 @@ std::string note_on(Label label, const RunPlan& plan) {
 
 /// What uneven routing can add, where receive buffers are bounded.
 std::string full_buffers_text(const RunSettings& settings, const RunPlan& plan) {
-  if (plan.device == DeviceKind::cpu || plan.parts.grid.extent(Axis::expert) == 1) return "";
-  const Rehearsal full =
-      rehearse(settings, plan.parts, plan.first_rank_of(plan.fullest), plan.device, ExpertLoad::full);
-  return row("experts at the bound", format_bytes(full.peak),
-             fmt::format("{:>9}  were all MoE layers at moe.receive_bound = {}", format_bytes(full.reach),
+  if (!plan.at_bound) return "";
+  return row("experts at the bound", format_bytes(plan.at_bound->peak),
+             fmt::format("{:>9}  were all MoE layers at moe.receive_bound = {}", format_bytes(plan.at_bound->reach),
                          settings.receive_bound));
 }
 

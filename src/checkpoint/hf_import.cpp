@@ -9,6 +9,7 @@
 #include "moesaic/base/log.hpp"
 #include "moesaic/base/text.hpp"
 #include "moesaic/checkpoint/checkpoint.hpp"
+#include "moesaic/checkpoint/hf_copies.hpp"
 #include "moesaic/checkpoint/hf_extras.hpp"
 #include "moesaic/checkpoint/hf_weights.hpp"
 #include "moesaic/io/hf_config.hpp"
@@ -103,6 +104,7 @@ void import_hf_folder(const fs::path& folder, const fs::path& checkpoint, const 
     weights = std::make_unique<Weights>(*source, world.rank(), world.size());
     extras = hf_extras(source->folder, source->pieces, true, world.rank(), world.size());
   });
+  warn_of_differing_copies(source->folder, source->pieces, world);
   std::vector<StateArray> arrays = weights->arrays();
   arrays.insert(arrays.end(), extras.arrays().begin(), extras.arrays().end());
   save_checkpoint(fs::absolute(checkpoint), MPI_COMM_WORLD, info_of(*source, version, world.size()), arrays);

@@ -2,39 +2,30 @@
 
 #include <fmt/ranges.h>
 
-#include <array>
+#include <algorithm>
 #include <string>
 
 #include "moesaic/base/contract.hpp"
 #include "moesaic/base/text.hpp"
-#include "moesaic/models/families/deepseek_v3.hpp"
-#include "moesaic/models/families/gpt_oss.hpp"
-#include "moesaic/models/families/mixtral.hpp"
-#include "moesaic/models/families/qwen3_moe.hpp"
 
 namespace moesaic {
 
 namespace {
 
-constexpr std::array families = {
-    ModelFamily{"deepseek_v3", deepseek_v3::spec, deepseek_v3::pieces},
-    ModelFamily{"gpt_oss", gpt_oss::spec, gpt_oss::pieces},
-    ModelFamily{"kimi_k2", deepseek_v3::spec, deepseek_v3::pieces},
-    ModelFamily{"mixtral", mixtral::spec, mixtral::pieces},
-    ModelFamily{"qwen3_moe", qwen3_moe::spec, qwen3_moe::pieces},
-};
-
 std::vector<std::string> known_types() {
   std::vector<std::string> names;
-  for (const ModelFamily& family : families) names.emplace_back(family.model_type);
+  for (const ModelFamily& family : families::all())
+    names.insert(names.end(), family.model_types.begin(), family.model_types.end());
+  std::sort(names.begin(), names.end());
   return names;
 }
 
 }  // namespace
 
 const ModelFamily& model_family(std::string_view model_type) {
-  for (const ModelFamily& family : families) {
-    if (family.model_type == model_type) return family;
+  for (const ModelFamily& family : families::all()) {
+    const auto& types = family.model_types;
+    if (std::find(types.begin(), types.end(), model_type) != types.end()) return family;
   }
   const std::vector<std::string> known = known_types();
   throw InputError(

@@ -54,7 +54,9 @@ std::int64_t ModelSpec::moe_layers() const {
 
 std::int64_t ModelSpec::total_parameters() const { return count_parameters(*this, false); }
 
-std::int64_t ModelSpec::active_parameters() const { return count_parameters(*this, true); }
+std::int64_t ModelSpec::active_parameters() const {
+  return count_parameters(*this, true) - (counts_embedding || tied_head ? 0 : vocabulary * hidden);
+}
 
 std::string selection_bias_name(std::int64_t layer) { return "/router/selection_bias/" + std::to_string(layer); }
 

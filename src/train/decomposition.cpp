@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <numeric>
 
+#include "moesaic/base/log.hpp"
 #include "moesaic/checkpoint/checkpoint.hpp"
 #include "moesaic/io/hdf5_file.hpp"
 #include "moesaic/models/cost.hpp"
@@ -103,6 +104,14 @@ StageBlocks Decomposition::blocks_of(const Model& model, int rank) const {
     at = stage.chunks.back().end;
   }
   return stage;
+}
+
+void say_what_is_left_out(const ModelSpec& spec) {
+  if (spec.prediction_depths == 0 || spec.predicts) return;
+  log_line(
+      "multi-token prediction ({} of the config's layers) is left out of training, as "
+      "model.multi_token_prediction is not set",
+      spec.prediction_depths);
 }
 
 Communicator& ranks_that_share(BalanceScope scope, const Communicators& communicators) {

@@ -40,6 +40,15 @@ void try_in_turn(std::vector<std::string>& found, const std::vector<Change>& eve
   }
 }
 
+/// The first that fits, of changes of which none is the strongest.
+void try_all(std::vector<std::string>& found, const std::vector<Change>& changes) {
+  for (const Change& change : changes) {
+    if (!fits(change)) continue;
+    found.push_back(change.words);
+    return;
+  }
+}
+
 std::vector<Change> recompute_changes(const Change& from) {
   std::vector<Change> changes;
   const auto add = [&](const char* words, Recompute recompute) {
@@ -90,6 +99,27 @@ std::vector<Change> expert_changes(const Change& from) {
   return changes;
 }
 
+/// Another number of stages, of shards if the deck says them. More stages hold fewer layers each, but more micro-batches of
+/// them at once, and over fewer data ranks: what is best follows from no rule.
+std::vector<Change> pipeline_changes(const Change& from) {
+  std::vector<Change> changes;
+  const auto add = [&](int stages, int shards) {
+    Change change = from;
+    GridRequest& grid = change.settings.grid;
+    grid.pipeline = stages;
+    change.words += fmt::format("grid.pipeline={}", stages);
+    if (grid.shard != 0) change.words += fmt::format(" grid.shard={}", shards);
+    if (grid.shard != 0) grid.shard = shards;
+    if (is_legal(change)) changes.push_back(change);
+  };
+  const GridRequest& grid = from.settings.grid;
+  for (const int times : {2, 4, 8})
+    if (grid.shard % times == 0) add(grid.pipeline * times, grid.shard / times);
+  for (const int part : {2, 4})
+    if (grid.pipeline % part == 0) add(grid.pipeline / part, grid.shard * part);
+  return changes;
+}
+
 /// More shards: twice as many ranks, and so on.
 std::vector<Change> rank_changes(const Change& from) {
   constexpr int most_ranks = 1 << 16;
@@ -122,15 +152,17 @@ Change all_together(Change change) {
 std::vector<std::string> changes_that_fit(const RunSettings& settings, int ranks) {
   std::vector<std::string> found;
   const Change now{"", settings, ranks};
-  for (const auto& changes :
-       {reduce_changes, recompute_changes, micro_batch_changes, moment_changes, expert_changes, rank_changes})
+  for (const auto& changes : {reduce_changes, recompute_changes, micro_batch_changes, moment_changes, expert_changes})
     try_in_turn(found, changes(now));
+  try_all(found, pipeline_changes(now));
+  try_in_turn(found, rank_changes(now));
   if (!found.empty()) return found;
   Change together = all_together(now);
   if (fits(together)) {
     together.words.pop_back();
     return {together.words};
   }
+  try_all(found, pipeline_changes(together));
   try_in_turn(found, rank_changes(together));
   return found;
 }

@@ -94,6 +94,8 @@ RunPlan::RunPlan(const RunSettings& settings, int ranks)
   FullestRank found = fullest_rank(settings, parts);
   fullest = found.stage;
   rehearsal = std::move(found.rehearsal);
+  if (device == DeviceKind::cuda && parts.grid.extent(Axis::expert) > 1)
+    at_bound = rehearse(settings, parts, first_rank_of(fullest), device, ExpertLoad::full);
 }
 
 int RunPlan::first_rank_of(int stage) const { return first_rank(parts.grid, stage); }

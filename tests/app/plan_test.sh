@@ -37,6 +37,7 @@ refuses() {
 
 four_stages=(inputs/quickstart.ini --ranks 4 grid.pipeline=4 grid.expert=1 train.global_batch=6 train.micro_batch=1)
 plans 'four stages' 0 '^model +qwen3_moe, 4 layers and hidden 128: 3.41M parameters' "${four_stages[@]}"
+says 'the active parameters' '^  active +[0-9.]+[MK] a token, with the input embedding '
 says 'the grid' '^  dense +pipeline 4 x replicate 1 x shard 1 x context 1$'
 says 'the stages' '^  stage 3 +[0-9.]+ % of the work: layer 3, head$'
 says 'memory by term' '^  moments +[0-9.]+ MiB +[0-9.]+ MiB  '
@@ -47,6 +48,16 @@ says 'the idle share' '^schedule 1f1b: 33.3 % idle'
 says 'the drawing' '^stage 3 \| .  .  .  F0 B0--- F1 B1--- F2 B2--- F3 B3--- F4 B4--- F5 B5--- .  .  .  .  .  .$'
 plans 'full receive buffers' 0 '^  experts at the bound +[0-9.]+ MiB +[0-9.]+ MiB  were all MoE layers at moe.receive_bound = 3$' \
   inputs/quickstart.ini --ranks 4 grid.expert=4 run.device=auto moe.receive_bound=3
+plans 'without the input embedding' 0 '^  active +36\.6B a token, without the input embedding ' inputs/pretrain/deepseek-v3-256.ini \
+  --ranks 256
+says 'what is left out' '^  left out +multi-token prediction '
+# Between what even routing takes (27 MiB) and what full receive buffers do (38).
+plans 'too full receive buffers' 0 '^  experts at the bound ' inputs/quickstart.ini --ranks 4 grid.expert=4 run.device=auto \
+  moe.receive_bound=3 run.device_memory=32Mi
+checks=$((checks + 1))
+grep -q '^warning: were all MoE layers at moe.receive_bound = 3, a rank would need ' "$scratch/err" ||
+  fail 'no warning of full receive buffers'
+refuses 'more stages' 'do: .*grid.pipeline=4' inputs/pretrain/qwen3-235b-a22b.ini --ranks 4096 run.device_memory=20e9
 # The drawings of the documentation are the program's.
 for schedule in 1f1b zero_bubble; do
   plans "drawing of $schedule" 0 "^schedule $schedule:" "${four_stages[@]}" grid.schedule="$schedule"

@@ -87,6 +87,10 @@ same 'both ways the same' mtp1-out/model.safetensors mtp2-out/model.safetensors
 holds 'with the copies' "$(stat -c %s mtp2-out/model.safetensors)" -eq "$(stat -c %s part/model.safetensors)"
 runs 'leave it out' 2 train deck.ini run.directory=mtp3 model.init="$mtp"
 holds 'and say so once' "$(grep -c 'multi-token prediction (1 of .*) is left out of training' out)" -eq 1
+runs 'check without it' 2 train deck.ini run.directory=mtp5 model.init="$mtp" --check
+holds 'which says the same' "$(grep -c 'multi-token prediction (1 of .*) is left out of training' out)" -eq 1
+runs 'check with it' 2 train deck.ini run.directory=mtp5 model.init="$mtp" "$mtp_on" --check
+holds 'which says nothing of that' "$(grep -c 'left out' out)" -eq 0
 holds 'without its loss' "$(grep -c prediction_loss mtp3/metrics.jsonl)" -eq 0
 refused 'an import without it' 'has no weights of multi-token prediction' train deck.ini run.directory=mtp4 \
   model.init=along.h5 "$mtp_on"

@@ -7,6 +7,7 @@
 
 #include "io/temporary_folder.hpp"
 #include "moesaic/checkpoint/checkpoint.hpp"
+#include "moesaic/checkpoint/hf_copies.hpp"
 #include "moesaic/checkpoint/hf_export.hpp"
 #include "moesaic/checkpoint/hf_extras.hpp"
 #include "moesaic/checkpoint/hf_import.hpp"
@@ -15,6 +16,7 @@
 #include "moesaic/io/hf_config.hpp"
 #include "moesaic/io/hf_tensor.hpp"
 #include "moesaic/io/input_file.hpp"
+#include "moesaic/models/family.hpp"
 #include "support/golden.hpp"
 #include "support/scratch_folder.hpp"
 
@@ -154,6 +156,29 @@ TEST_F(Exchange, CopiesThatAFolderDoesNotHaveAreNotWritten) {
   request.overrides.prediction = true;
   export_folder(request);
   expect_same_tensors(folder());
+}
+
+/// The last number of a table lies with the last rank, and all hear of it.
+TEST_F(Exchange, CopiesThatDifferAreNamed) {
+  const std::string embedding = "model.layers.2.embed_tokens.weight", head = "model.layers.2.shared_head.head.weight";
+  make_folder("multi_token_prediction", [&](auto& tensors, std::string&) {
+    tensors.at(embedding) = as_type(tensors.at(embedding), StorageType::f64);  // the same numbers
+    tensors.at(head).bytes.back() ^= 1;
+  });
+  const auto copies = [&](const fs::path& path, bool prediction) {
+    const ModelSpec spec = model_spec(HfConfig::load(path / "config.json"), {.prediction = prediction});
+    return differing_copies(SafetensorsFolder(path), hf_pieces(spec), world);
+  };
+  EXPECT_EQ(copies(folder(), true), std::vector<std::string>{head});
+  EXPECT_TRUE(copies(folder(), false).empty());
+  EXPECT_TRUE(copies(GoldenCase("multi_token_prediction").folder(), true).empty());
+
+  testing::internal::CaptureStderr();
+  import_hf_folder(folder(), checkpoint(), "test", world, true);
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(said.find("warning: "), world.rank() == 0 ? 0u : std::string::npos) << said;
+  EXPECT_EQ(said.find(head + " is not the model's own embedding or head") != std::string::npos, world.rank() == 0);
+  EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), world.rank() == 0 ? 1 : 0);
 }
 
 TEST_F(Exchange, BrainFloatsAndUnusedTensorsComeBackBitForBit) {

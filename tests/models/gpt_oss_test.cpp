@@ -1,5 +1,3 @@
-#include "moesaic/models/families/gpt_oss.hpp"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,5 +1,3 @@
-#include "moesaic/models/families/mixtral.hpp"
-
 #include <gtest/gtest.h>
 
 #include <string>

@@ -1,5 +1,3 @@
-#include "moesaic/models/families/qwen3_moe.hpp"
-
 #include <gtest/gtest.h>
 
 #include <filesystem>

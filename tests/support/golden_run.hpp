@@ -23,6 +23,19 @@ inline void write_golden_rows(const GoldenCase& golden, const std::filesystem::p
   MPI_Barrier(MPI_COMM_WORLD);
 }
 
+/// The same of the first batch: its inputs, and the label of the last.
+inline void write_golden_batch(const GoldenCase& golden, const std::filesystem::path& path) {
+  const std::int64_t rows = golden.shape("input_ids")[0], length = golden.shape("input_ids")[1];
+  const auto ids = golden.tokens("input_ids"), labels = golden.tokens("labels");
+  std::vector<std::int32_t> tokens;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    tokens.insert(tokens.end(), ids.begin() + row * length, ids.begin() + (row + 1) * length);
+    tokens.push_back(labels[static_cast<std::size_t>((row + 1) * length - 1)]);
+  }
+  if (ScratchFolder::first()) write_rows_file(path, {.columns = length + 1, .tokens = tokens});
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
 /// What tests/golden/README.md says the curve was made with.
 inline RunSettings golden_settings(const GoldenCase& golden, const std::filesystem::path& rows,
                                    const std::filesystem::path& directory) {

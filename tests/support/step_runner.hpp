@@ -13,11 +13,15 @@ namespace moesaic {
 /// What a run of `settings` does, step by step; nothing is written. Collective.
 class StepRunner {
  public:
-  explicit StepRunner(const RunSettings& settings)
+  /// With `ops`, which must outlive this, layers call these operators.
+  explicit StepRunner(const RunSettings& settings, const Operators* ops = nullptr)
       : settings_(settings), inputs(settings_, session_.size()), assembly(settings_, inputs, session_),
         optimizer(settings_.optimizer, *assembly.context.ops, assembly.context.on, assembly.sharding.units(),
                   assembly.parameter_names(), *assembly.communicators.world),
-        step_(plan(), assembly.runner, assembly.model, assembly.sharding, optimizer, assembly.communicators, phases_) {
+        with_ops_(inputs.blocks_of(assembly.model, session_.rank()), assembly.sharding, assembly.link,
+                  context_with(ops)),
+        step_(plan(), ops == nullptr ? assembly.runner : with_ops_, assembly.model, assembly.sharding, optimizer,
+              assembly.communicators, phases_) {
     assembly.initialise(settings_, inputs);
   }
   StepRunner(const StepRunner&) = delete;
@@ -74,7 +78,14 @@ class StepRunner {
     return mine;
   }
 
+  LayerContext context_with(const Operators* ops) const {
+    LayerContext context = assembly.context;
+    if (ops != nullptr) context.ops = ops;
+    return context;
+  }
+
   Phases phases_;
+  StageRunner with_ops_;
   TrainingStep step_;
   std::int64_t finished_ = 0;
 };

@@ -179,6 +179,40 @@ TEST(PlanChanges, JoinThemWhereNoneIsEnough) {
   EXPECT_TRUE(changes_that_fit(settings, 1).empty());
 }
 
+/// Two stages of a rank each have no gradients of whole blocks that wait for other shards.
+TEST(PlanChanges, CutTheModelIntoMoreStages) {
+  RunSettings settings = small_run(2);
+  settings.reduce_every_micro_batch = false;
+  RunSettings staged = settings;
+  staged.grid.pipeline = 2;
+  settings.device_memory = fullest_rank(staged, Decomposition(staged, 2)).rehearsal.reach;
+  ASSERT_LT(settings.device_memory, rehearsed(settings, 2).reach);
+  const auto names = [](const RunSettings& run, const std::string& change) {
+    const std::vector<std::string> changes = changes_that_fit(run, 2);
+    return std::ranges::find(changes, change) != changes.end();
+  };
+  EXPECT_TRUE(names(settings, "grid.pipeline=2"));
+  settings.grid.shard = 2;
+  EXPECT_TRUE(names(settings, "grid.pipeline=2 grid.shard=1"));
+  settings.device_memory = 1;
+  EXPECT_FALSE(names(settings, "grid.pipeline=2 grid.shard=1"));
+}
+
+TEST(Plan, KnowsWhatFullReceiveBuffersTake) {
+  RunSettings settings = small_run(8);
+  settings.grid.expert = 2;
+  EXPECT_FALSE(RunPlan(settings, 2).at_bound.has_value()) << "on the CPU buffers grow";
+  settings.device = DeviceChoice::automatic;
+  settings.receive_bound = 2;
+  const RunPlan plan(settings, 2);
+  ASSERT_GT(plan.at_bound->reach, plan.rehearsal.reach);
+  settings.device_memory = plan.rehearsal.reach;
+  EXPECT_TRUE(RunPlan(settings, 2).fits());
+  EXPECT_FALSE(RunPlan(settings, 2).fits_at_bound());
+  settings.device_memory = plan.at_bound->reach;
+  EXPECT_TRUE(RunPlan(settings, 2).fits_at_bound());
+}
+
 TEST(Plan, RefusesWhatNoHostCanAddress) {
   RunSettings settings = small_run(1 << 24);
   settings.data.sequence = 512;

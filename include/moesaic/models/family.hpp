@@ -9,11 +9,18 @@
 
 namespace moesaic {
 
+/// What one file of src/models/families gives: src/models/families/mixtral.cpp defines `ModelFamily families::mixtral()`,
+/// and the build makes the table of all from the names of the files.
 struct ModelFamily {
-  std::string_view model_type;
+  std::vector<std::string_view> model_types;  ///< of the config.json files that it reads
   ModelSpec (*spec)(const HfConfig&, const ModelOverrides&) = nullptr;
   std::vector<HfPiece> (*pieces)(const ModelSpec&) = nullptr;
 };
+
+namespace families {
+/// Every family, in the order of the names of their files.
+const std::vector<ModelFamily>& all();
+}  // namespace families
 
 /// The family of a model_type. InputError naming the known ones when it is not among them.
 const ModelFamily& model_family(std::string_view model_type);

@@ -36,6 +36,7 @@ struct ModelSpec {
   double norm_eps = 1e-6;
   double initializer_range = 0.02;
   bool tied_head = false;
+  bool counts_embedding = true;      ///< whether its publisher counts the input embedding as active
   double auxiliary_coefficient = 0;  ///< of the balancing loss, as the config states it
   RopeSpec rope;
   std::vector<BlockSpec> blocks;  ///< the layers and, where it predicts, the block of multi-token prediction
@@ -47,7 +48,8 @@ struct ModelSpec {
   /// Whether the last block reads the table of the first.
   bool shares_table() const { return tied_head || predicts; }
   std::int64_t moe_layers() const;
-  /// Learned numbers: of the whole model, and of what one token meets (its top_k experts, embedding and head counted).
+  /// Learned numbers: of the whole model, and of what one token meets (its top_k experts, the head, and the input embedding
+  /// where the publisher counts it, or where it is the head too).
   std::int64_t total_parameters() const;
   std::int64_t active_parameters() const;
 };

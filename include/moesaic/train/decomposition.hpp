@@ -33,6 +33,9 @@ struct Decomposition {
   StageBlocks blocks_of(const Model& model, int rank) const;
 };
 
+/// One line of log where the config announces multi-token prediction and the deck does not ask for it.
+void say_what_is_left_out(const ModelSpec& spec);
+
 /// The communicator over the ranks whose tokens a balance loss is taken of: those of one sequence, or of one micro-batch.
 Communicator& ranks_that_share(BalanceScope scope, const Communicators& communicators);
 

@@ -1,6 +1,7 @@
 #pragma once
 /// What a run will hold, compute and send, before it begins: from the deck and a number of ranks alone. No MPI, no GPU.
 
+#include <optional>
 #include <vector>
 
 #include "moesaic/train/rehearsal.hpp"
@@ -34,9 +35,12 @@ struct RunPlan {
   std::vector<double> stage_flops;  ///< a token's, of each stage
   int fullest = 0;                  ///< the stage whose ranks hold most
   Rehearsal rehearsal;              ///< of its first rank, which has the most sequences
+  /// The same were the receive buffers of all MoE layers full; where they are bounded.
+  std::optional<Rehearsal> at_bound;
 
   int first_rank_of(int stage) const;
   bool fits() const { return rehearsal.reach <= memory; }
+  bool fits_at_bound() const { return !at_bound || at_bound->reach <= memory; }
 };
 
 /// run.device_memory, or 80e9 bytes when that is left out.

@@ -13,14 +13,16 @@ namespace {
 /// Rows whose weight gradients are summed in one go.
 constexpr std::int64_t chunk_rows = 128;
 
+/// In double: an error of the sum is one of the whole row, and does not average out in what is made of it.
 template <class T> T normalise_row(const T* x, const T* weight, std::int64_t width, double eps, T* y) {
-  T sum = 0;
+  const auto wide = [](T value) { return static_cast<double>(value); };
+  double sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (std::int64_t i = 0; i < width; ++i) sum += x[i] * x[i];
-  const T inverse_rms = T(1) / std::sqrt(sum / static_cast<T>(width) + static_cast<T>(eps));
+  for (std::int64_t i = 0; i < width; ++i) sum += wide(x[i]) * wide(x[i]);
+  const double inverse_rms = 1 / std::sqrt(sum / static_cast<double>(width) + eps);
 #pragma omp simd
-  for (std::int64_t i = 0; i < width; ++i) y[i] = x[i] * inverse_rms * weight[i];
-  return inverse_rms;
+  for (std::int64_t i = 0; i < width; ++i) y[i] = static_cast<T>(wide(x[i]) * inverse_rms * wide(weight[i]));
+  return static_cast<T>(inverse_rms);
 }
 
 /// One row of both gradients; x_gradient may be output_gradient.

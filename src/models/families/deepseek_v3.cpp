@@ -1,12 +1,16 @@
-#include "moesaic/models/families/deepseek_v3.hpp"
+// DeepSeek-V3 (arXiv 2412.19437) and Kimi K2 (arXiv 2507.20534): multi-head latent attention, leading dense blocks, a
+// sigmoid router with correction biases and groups of experts, shared experts.
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "config_reading.hpp"
 #include "moesaic/base/contract.hpp"
+#include "moesaic/models/config_reading.hpp"
+#include "moesaic/models/family.hpp"
+#include "moesaic/models/pieces.hpp"
 
-namespace moesaic::deepseek_v3 {
+namespace moesaic::families {
 
 namespace {
 
@@ -136,11 +140,51 @@ void add_prediction(const HfConfig& config, const ModelOverrides& overrides, Mod
   spec.predicts = true;
 }
 
-}  // namespace
+void add_attention(Pieces& pieces, const LatentAttentionSpec& spec, const std::string& ours,
+                   const std::string& theirs) {
+  const std::int64_t queries = spec.heads * spec.query_width(), rank = spec.key_value_rank;
+  const bool compressed = spec.query_rank > 0;
+  pieces.parameter(ours + "/query_key_value");
+  pieces.tensor(theirs + (compressed ? ".q_a_proj.weight" : ".q_proj.weight"),
+                {compressed ? spec.query_rank : queries, spec.hidden});
+  pieces.tensor(theirs + ".kv_a_proj_with_mqa.weight", {rank + spec.rotary_width, spec.hidden});
+  pieces.whole(ours + "/key_value_norm", theirs + ".kv_a_layernorm.weight", {rank});
+  pieces.whole(ours + "/key_value_up", theirs + ".kv_b_proj.weight",
+               {spec.heads * (spec.plain_width + spec.value_width), rank});
+  pieces.whole(ours + "/output", theirs + ".o_proj.weight", {spec.hidden, spec.heads * spec.value_width});
+  if (!compressed) return;
+  pieces.whole(ours + "/query_norm", theirs + ".q_a_layernorm.weight", {spec.query_rank});
+  pieces.whole(ours + "/query_up", theirs + ".q_b_proj.weight", {queries, spec.query_rank});
+}
 
+/// `layer` counts the MoE layers.
+void add_moe(Pieces& pieces, const MoeSpec& spec, std::int64_t layer, const std::string& ours,
+             const std::string& theirs) {
+  pieces.whole(ours + "/router", theirs + ".gate.weight", {spec.experts, spec.hidden});
+  pieces.whole(selection_bias_name(layer), theirs + ".gate.e_score_correction_bias", {spec.experts});
+  if (spec.shared_width > 0)
+    add_swiglu(pieces, spec.hidden, spec.shared_width, ours + "/shared", theirs + ".shared_experts");
+  add_experts(pieces, spec, ours + "/experts", theirs + ".experts");
+}
+
+/// What the depth of multi-token prediction has beside its block.
+void add_prediction(Pieces& pieces, const ModelSpec& spec) {
+  const std::string theirs = fmt::format("model.layers.{}", spec.layers());
+  const Extents norm{spec.hidden}, table{spec.vocabulary, spec.hidden};
+  pieces.whole("prediction/embedding_norm", theirs + ".enorm.weight", norm);
+  pieces.whole("prediction/hidden_norm", theirs + ".hnorm.weight", norm);
+  pieces.whole("prediction/projection", theirs + ".eh_proj.weight", {spec.hidden, 2 * spec.hidden});
+  pieces.whole("prediction/norm", theirs + ".shared_head.norm.weight", norm);
+  pieces.copy("embedding/weight", theirs + ".embed_tokens.weight", table);
+  pieces.copy("head/weight", theirs + ".shared_head.head.weight", table);
+}
+
+/// Reads rope_parameters and the hub's rope_theta with rope_scaling. One depth of multi-token prediction is part of
+/// the model where the overrides ask for it. InputError for what is not built and for sizes that do not fit together.
 ModelSpec spec(const HfConfig& config, const ModelOverrides& overrides) {
   refuse_other_activations(config);
   ModelSpec spec = model(config, overrides, config.model_type());
+  spec.counts_embedding = false;
   spec.auxiliary_coefficient = config.number("aux_loss_alpha", 0.0001);
   spec.rope = rope(config);
   spec.blocks = block_specs(config, overrides, spec);
@@ -149,4 +193,28 @@ ModelSpec spec(const HfConfig& config, const ModelOverrides& overrides) {
   return spec;
 }
 
-}  // namespace moesaic::deepseek_v3
+/// q_a_proj (or q_proj) and kv_a_proj_with_mqa are rows of attention/query_key_value. e_score_correction_bias of MoE layer i
+/// is a piece of the state "/router/selection_bias/i", which is no parameter. The depth of multi-token
+/// prediction is the layer behind the last; there the hub has copies of embedding and head, too.
+std::vector<HfPiece> pieces(const ModelSpec& spec) {
+  std::int64_t moe_layers = 0;
+  return model_pieces(spec, [&](Pieces& pieces, std::size_t i) {
+    const BlockSpec& block = spec.blocks[i];
+    const std::string ours = fmt::format("blocks/{}", i), theirs = fmt::format("model.layers.{}", i);
+    pieces.whole(ours + "/attention_norm", theirs + ".input_layernorm.weight", {spec.hidden});
+    add_attention(pieces, *block.latent, ours + "/attention", theirs + ".self_attn");
+    pieces.whole(ours + "/feed_forward_norm", theirs + ".post_attention_layernorm.weight", {spec.hidden});
+    if (block.sparse()) {
+      add_moe(pieces, block.moe, moe_layers++, ours, theirs + ".mlp");
+    } else {
+      add_swiglu(pieces, spec.hidden, block.dense_width, ours + "/feed_forward", theirs + ".mlp");
+    }
+    if (static_cast<std::int64_t>(i) == spec.layers()) add_prediction(pieces, spec);
+  });
+}
+
+}  // namespace
+
+ModelFamily deepseek_v3() { return {{"deepseek_v3", "kimi_k2"}, spec, pieces}; }
+
+}  // namespace moesaic::families

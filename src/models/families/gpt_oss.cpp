@@ -1,12 +1,13 @@
-#include "moesaic/models/families/gpt_oss.hpp"
-
+// GPT-OSS (OpenAI 2025, arXiv 2508.10925): grouped-query attention with biases and sinks, of which every other block sees a
+// window; experts with biases and a clamped SwiGLU; YaRN.
 #include <fmt/format.h>
 
-#include "config_reading.hpp"
 #include "moesaic/base/contract.hpp"
-#include "pieces.hpp"
+#include "moesaic/models/config_reading.hpp"
+#include "moesaic/models/family.hpp"
+#include "moesaic/models/pieces.hpp"
 
-namespace moesaic::gpt_oss {
+namespace moesaic::families {
 
 namespace {
 
@@ -75,11 +76,12 @@ void add_block(Pieces& pieces, const BlockSpec& block, std::int64_t hidden, std:
   add_fused_experts(pieces, block.moe, ours + "/experts", theirs + ".mlp.experts");
 }
 
-}  // namespace
-
+/// Top-k before the softmax is a softmax over all, renormalised over the chosen ones. InputError for what is not built and
+/// for sizes that do not fit together.
 ModelSpec spec(const HfConfig& config, const ModelOverrides& overrides) {
   refuse_other_activations(config);
   ModelSpec spec = model(config, overrides, "gpt_oss");
+  spec.counts_embedding = false;
   spec.norm_eps = config.number("rms_norm_eps", 1e-5);
   spec.auxiliary_coefficient = config.number("router_aux_loss_coef", 0.001);
   spec.rope = rope(config);
@@ -93,8 +95,13 @@ ModelSpec spec(const HfConfig& config, const ModelOverrides& overrides) {
   return spec;
 }
 
+/// The experts of a block are one tensor a projection, input-major, the columns of gate and up alternating.
 std::vector<HfPiece> pieces(const ModelSpec& spec) {
   return model_pieces(spec, [&](Pieces& pieces, std::size_t i) { add_block(pieces, spec.blocks[i], spec.hidden, i); });
 }
 
-}  // namespace moesaic::gpt_oss
+}  // namespace
+
+ModelFamily gpt_oss() { return {{"gpt_oss"}, spec, pieces}; }
+
+}  // namespace moesaic::families

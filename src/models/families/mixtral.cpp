@@ -1,12 +1,12 @@
-#include "moesaic/models/families/mixtral.hpp"
-
+// Mixtral (Jiang et al. 2024, arXiv 2401.04088): grouped-query attention and a softmax router, every block sparse.
 #include <fmt/format.h>
 
-#include "config_reading.hpp"
 #include "moesaic/base/contract.hpp"
-#include "pieces.hpp"
+#include "moesaic/models/config_reading.hpp"
+#include "moesaic/models/family.hpp"
+#include "moesaic/models/pieces.hpp"
 
-namespace moesaic::mixtral {
+namespace moesaic::families {
 
 namespace {
 
@@ -26,8 +26,7 @@ MoeSpec moe_spec(const HfConfig& config, const ModelOverrides& overrides, const 
   return experts_everywhere(config, overrides, model);
 }
 
-}  // namespace
-
+/// InputError for what is not built and for sizes that do not fit together.
 ModelSpec spec(const HfConfig& config, const ModelOverrides& overrides) {
   refuse_other_activations(config);
   ModelSpec spec = model(config, overrides, "mixtral");
@@ -41,6 +40,7 @@ ModelSpec spec(const HfConfig& config, const ModelOverrides& overrides) {
   return spec;
 }
 
+/// Of expert e, w1 is gate, w3 is up and w2 is down.
 std::vector<HfPiece> pieces(const ModelSpec& spec) {
   return model_pieces(spec, [&](Pieces& pieces, std::size_t i) {
     const BlockSpec& block = spec.blocks[i];
@@ -54,4 +54,8 @@ std::vector<HfPiece> pieces(const ModelSpec& spec) {
   });
 }
 
-}  // namespace moesaic::mixtral
+}  // namespace
+
+ModelFamily mixtral() { return {{"mixtral"}, spec, pieces}; }
+
+}  // namespace moesaic::families

@@ -1,12 +1,16 @@
-#include "moesaic/models/families/qwen3_moe.hpp"
+// Qwen3-MoE (Yang et al. 2025, arXiv 2505.09388): grouped-query attention with a norm on each query and key head, a
+// softmax router, and dense blocks where the config says so.
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <string_view>
 
-#include "config_reading.hpp"
 #include "moesaic/base/contract.hpp"
+#include "moesaic/models/config_reading.hpp"
+#include "moesaic/models/family.hpp"
+#include "moesaic/models/pieces.hpp"
 
-namespace moesaic::qwen3_moe {
+namespace moesaic::families {
 
 namespace {
 
@@ -95,8 +99,22 @@ std::vector<BlockSpec> block_specs(const HfConfig& config, const ModelOverrides&
   return blocks;
 }
 
-}  // namespace
+/// `ours` and `theirs`: the block's prefix in our names and in the Hugging Face file.
+void add_block(Pieces& pieces, const BlockSpec& block, std::int64_t hidden, std::size_t index) {
+  const std::string ours = fmt::format("blocks/{}/", index), theirs = fmt::format("model.layers.{}.", index);
+  pieces.whole(ours + "attention_norm", theirs + "input_layernorm.weight", {hidden});
+  add_grouped_query_attention(pieces, block.attention, ours + "attention", theirs + "self_attn");
+  pieces.whole(ours + "feed_forward_norm", theirs + "post_attention_layernorm.weight", {hidden});
+  if (block.sparse()) {
+    pieces.whole(ours + "router", theirs + "mlp.gate.weight", {block.moe.experts, hidden});
+    add_experts(pieces, block.moe, ours + "experts", theirs + "mlp.experts");
+  } else {
+    add_swiglu(pieces, hidden, block.dense_width, ours + "feed_forward", theirs + "mlp");
+  }
+}
 
+/// Reads both the present spelling (num_local_experts, rope_parameters) and the hub's older one (num_experts, rope_theta
+/// with rope_scaling). InputError for what is not built and for sizes that do not fit together.
 ModelSpec spec(const HfConfig& config, const ModelOverrides& overrides) {
   refuse_other_activations(config);
   ModelSpec spec = model(config, overrides, "qwen3_moe");
@@ -106,4 +124,13 @@ ModelSpec spec(const HfConfig& config, const ModelOverrides& overrides) {
   return spec;
 }
 
-}  // namespace moesaic::qwen3_moe
+/// q, k and v are rows of attention/query_key_value; gate and up of expert e are rows of experts/gate_up[e].
+std::vector<HfPiece> pieces(const ModelSpec& spec) {
+  return model_pieces(spec, [&](Pieces& pieces, std::size_t i) { add_block(pieces, spec.blocks[i], spec.hidden, i); });
+}
+
+}  // namespace
+
+ModelFamily qwen3_moe() { return {{"qwen3_moe"}, spec, pieces}; }
+
+}  // namespace moesaic::families

@@ -1,4 +1,4 @@
-#include "pieces.hpp"
+#include "moesaic/models/pieces.hpp"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "config_reading.hpp"
+#include "moesaic/models/config_reading.hpp"
 
 #include <utility>
 
