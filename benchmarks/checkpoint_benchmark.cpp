@@ -1,13 +1,18 @@
 // Write rate of a checkpoint on this disk, hashing and fsync included, against plain collective writes of the same bytes,
 // and against HDF5's collective hyperslabs. One run measures all, in turns: disks are not the same from minute to minute.
+// Then the rate of loading it, every hash compared, from the disk and from the page cache: on the cut that wrote it, and
+// on one whose ranks share blocks of it.
 //
 //   mpirun -n RANKS checkpoint_benchmark [FOLDER [MiB [ROUNDS]]]      default: . 1024 3
 //
-// Each round writes one file each way and removes it. The last line has the ratio of the medians.
+// Each round writes one file each way and removes it. The last lines have the ratio of the medians.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <mpi.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -28,10 +33,10 @@ namespace fs = std::filesystem;
 
 /// Arrays as a model has them: many of a few MiB, cut over the ranks.
 struct Content {
-  Content(std::int64_t mebibytes, int rank, int size) {
-    constexpr std::int64_t rows = 4096, columns = 2048;  // 32 MiB
+  static constexpr std::int64_t rows = 4096, columns = 2048;  // 32 MiB
+
+  Content(std::int64_t mebibytes, Block mine) {
     const std::int64_t arrays = std::max<std::int64_t>(mebibytes / 32, 1);
-    const Block mine = block_of(rows * columns, size, rank);
     values.resize(static_cast<std::size_t>(arrays * mine.size()));
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * 2654435761u % 16777213u);
     for (std::int64_t a = 0; a < arrays; ++a)
@@ -72,18 +77,35 @@ void write_hyperslabs(const fs::path& path, const Content& content) {
   file.close();
 }
 
-/// MiB a second of `write`, from the moment when all begin to that when all are done.
-double rate_of(const fs::path& path, std::int64_t bytes, const std::function<void()>& write) {
+/// MiB a second of `work`, from the moment when all begin to that when all are done.
+double rate_of(std::int64_t bytes, const std::function<void()>& work) {
   MPI_Barrier(MPI_COMM_WORLD);
   const auto began = std::chrono::steady_clock::now();
-  write();
+  work();
   MPI_Barrier(MPI_COMM_WORLD);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
-  int rank = 0;
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  return static_cast<double>(bytes) / 1048576 / took.count();
+}
+
+void remove_file(const fs::path& path, int rank) {
   if (rank == 0) fs::remove(path);
   MPI_Barrier(MPI_COMM_WORLD);
-  return static_cast<double>(bytes) / 1048576 / took.count();
+}
+
+/// Takes the file out of the page cache, where it is clean.
+void forget(const fs::path& path) {
+  const int file = open(path.c_str(), O_RDONLY);
+  posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+  close(file);
+}
+
+/// MiB a second of loading `path` into `content`: from the disk, then from the page cache.
+std::array<double, 2> load_rates(const fs::path& path, const Content& content, int rank) {
+  if (rank == 0) forget(path);
+  std::array<double, 2> rates{};
+  for (double& rate : rates)
+    rate = rate_of(content.bytes, [&] { load_checkpoint(path, MPI_COMM_WORLD, content.state, host_stream); });
+  return rates;
 }
 
 double median(std::vector<double> values) {
@@ -91,26 +113,54 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-void measure(const fs::path& folder, std::int64_t mebibytes, int rounds, int rank, int size) {
-  const Content content(mebibytes, rank, size);
-  const fs::path path = folder / "checkpoint-benchmark.h5";
-  const CheckpointInfo info{.step = 1, .grid = "", .version = "", .deck = "", .config = ""};
-  const auto save = [&] { save_checkpoint(path, MPI_COMM_WORLD, info, content.state); };
+void measure_saves(const fs::path& path, const Content& content, const std::function<void()>& save, int rounds,
+                   int rank) {
   std::vector<double> plain, slabs, saved;
+  const auto add = [&](std::vector<double>& rates, const std::function<void()>& write) {
+    rates.push_back(rate_of(content.bytes, write));
+    remove_file(path, rank);
+  };
   for (int round = 0; round < rounds; ++round) {
-    plain.push_back(rate_of(path, content.bytes, [&] { write_plain(path, content, rank); }));
-    slabs.push_back(rate_of(path, content.bytes, [&] { write_hyperslabs(path, content); }));
-    saved.push_back(rate_of(path, content.bytes, save));
+    add(plain, [&] { write_plain(path, content, rank); });
+    add(slabs, [&] { write_hyperslabs(path, content); });
+    add(saved, save);
     if (rank == 0)
       fmt::print("round {}: plain collective {:.0f} MiB/s, HDF5 collective {:.0f} MiB/s, checkpoint {:.0f} MiB/s\n",
                  round, plain.back(), slabs.back(), saved.back());
   }
   if (rank == 0)
     fmt::print(
-        "{} MiB on {} ranks, medians of {}: plain {:.0f}, HDF5 {:.0f}, checkpoint {:.0f} MiB/s; checkpoint is "
-        "{:.0f} % of plain\n",
-        content.bytes >> 20, size, rounds, median(plain), median(slabs), median(saved),
-        100 * median(saved) / median(plain));
+        "{} MiB, medians of {}: plain {:.0f}, HDF5 {:.0f}, checkpoint {:.0f} MiB/s; checkpoint is {:.0f} % of plain\n",
+        content.bytes >> 20, rounds, median(plain), median(slabs), median(saved), 100 * median(saved) / median(plain));
+}
+
+void measure_loads(const fs::path& path, const char* cut, const Content& content, int rounds, int rank) {
+  std::vector<double> cold, warm;
+  for (int round = 0; round < rounds; ++round) {
+    const auto [from_disk, from_cache] = load_rates(path, content, rank);
+    cold.push_back(from_disk);
+    warm.push_back(from_cache);
+  }
+  if (rank == 0)
+    fmt::print("loading on {}, medians of {}: from the disk {:.0f} MiB/s, from the page cache {:.0f} MiB/s\n", cut,
+               rounds, median(cold), median(warm));
+}
+
+void measure(const fs::path& folder, std::int64_t mebibytes, int rounds, int rank, int size) {
+  const fs::path path = folder / "checkpoint-benchmark.h5";
+  const CheckpointInfo info{.step = 1, .grid = "", .version = "", .deck = "", .config = ""};
+  constexpr std::int64_t elements = Content::rows * Content::columns, shift = 300'001;
+  const Block mine = block_of(elements, size, rank);
+  {
+    const Content content(mebibytes, mine);
+    const auto save = [&] { save_checkpoint(path, MPI_COMM_WORLD, info, content.state); };
+    measure_saves(path, content, save, rounds, rank);
+    save();
+    measure_loads(path, "the same cut", content, rounds, rank);
+  }
+  const Block shifted{rank == 0 ? 0 : mine.begin + shift, rank == size - 1 ? elements : mine.end + shift};
+  measure_loads(path, "another cut", Content(mebibytes, shifted), rounds, rank);
+  remove_file(path, rank);
 }
 
 }  // namespace

@@ -42,12 +42,20 @@ void sort_blocks(std::vector<HashedBlock>& blocks) {
             [](const HashedBlock& a, const HashedBlock& b) { return place_of(a) < place_of(b); });
 }
 
+Block blocks_of_array(std::span<const HashedBlock> blocks, std::int64_t array) {
+  const auto at = [&](std::int64_t number) {
+    return std::lower_bound(blocks.begin(), blocks.end(), number,
+                            [](const HashedBlock& block, std::int64_t key) { return block.array < key; }) -
+           blocks.begin();
+  };
+  return {at(array), at(array + 1)};
+}
+
 Block flaw_of(std::span<const HashedBlock> blocks, std::int64_t array, std::int64_t size) {
-  const auto before = [](const HashedBlock& block, std::int64_t number) { return block.array < number; };
+  const Block numbers = blocks_of_array(blocks, array);
   std::int64_t end = 0;
-  for (auto block = std::lower_bound(blocks.begin(), blocks.end(), array, before);
-       block != blocks.end() && block->array == array; ++block) {
-    const Block range = block->elements;
+  for (std::int64_t i = numbers.begin; i < numbers.end; ++i) {
+    const Block range = blocks[static_cast<std::size_t>(i)].elements;
     if (range.begin != end || range.end <= range.begin || range.end > size)
       return {std::min(end, range.begin), std::max({end, range.begin, range.end})};
     end = range.end;

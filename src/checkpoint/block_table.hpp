@@ -32,6 +32,9 @@ std::vector<HashedBlock> blocks_of(std::span<const std::int64_t> rows);
 /// Sorts by array and place.
 void sort_blocks(std::vector<HashedBlock>& blocks);
 
+/// The numbers of the blocks of array `array` in the table. `blocks` are sorted.
+Block blocks_of_array(std::span<const HashedBlock> blocks, std::int64_t array);
+
 /// Elements of array `array`, which has `size`, that no block holds or that two do; empty when each lies in one.
 /// `blocks` are sorted.
 Block flaw_of(std::span<const HashedBlock> blocks, std::int64_t array, std::int64_t size);

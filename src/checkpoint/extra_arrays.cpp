@@ -62,7 +62,7 @@ ExtraArrays ExtraArrays::load(const std::filesystem::path& path, MPI_Comm ranks)
     extra.add(array.name.substr(group.size()), type, extents_of(path.string(), array), mine,
               std::vector<std::byte>(static_cast<std::size_t>(mine.size() * size_of(type))));
   }
-  load_checkpoint(path, ranks, extra.arrays(), Verify::no);
+  if (!extra.arrays().empty()) load_checkpoint(path, ranks, extra.arrays(), host_stream);
   return extra;
 }
 

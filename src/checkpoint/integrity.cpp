@@ -1,33 +1,12 @@
 #include "moesaic/checkpoint/integrity.hpp"
 
-#include <algorithm>
-
-#include "file_index.hpp"
-#include "moesaic/base/hash.hpp"
+#include "damage.hpp"
 #include "moesaic/comm/agreement.hpp"
 #include "moesaic/io/input_file.hpp"
 
 namespace moesaic {
 namespace fs = std::filesystem;
 namespace {
-
-Damage flaw(const std::string& array, const std::string& what) {
-  return {.array = array, .elements = {}, .bytes = {}, .what = what};
-}
-
-/// What is wrong with the hashes before any block is read.
-std::vector<Damage> flaws_of(const FileIndex& index) {
-  if (!index.flaw.empty()) return {flaw("/hashes", index.flaw)};
-  std::vector<Damage> damages;
-  for (std::size_t i = 0; i < index.arrays.size(); ++i) {
-    const PlacedArray& array = index.arrays[i];
-    const Block hole = flaw_of(index.blocks, static_cast<std::int64_t>(i), array.size());
-    if (!hole.empty())
-      damages.push_back(
-          flaw(array.name, fmt::format("elements {} to {} have no hash or two", hole.begin, hole.end - 1)));
-  }
-  return damages;
-}
 
 /// Bytes as numbered by the hashed blocks alone, one after the other.
 std::int64_t bytes_of(const FileIndex& index, const HashedBlock& block) {
@@ -40,18 +19,6 @@ std::int64_t all_bytes(const FileIndex& index) {
   return bytes;
 }
 
-/// Whether the block's bytes are those that were written; false also when they cannot be read.
-bool matches(const InputFile& file, Block bytes, std::uint64_t hash, std::vector<std::byte>& buffer) {
-  if (bytes.end > file.size()) return false;
-  buffer.resize(static_cast<std::size_t>(bytes.size()));
-  try {
-    file.read_at(bytes.begin, buffer.data(), bytes.size());
-  } catch (const RunError&) {
-    return false;
-  }
-  return hash64(buffer) == hash;
-}
-
 /// Numbers of the blocks that differ among those that begin in `share`, a range of all_bytes().
 std::vector<std::int64_t> differing(const fs::path& path, const FileIndex& index, Block share,
                                     const std::function<void()>& alive) {
@@ -62,18 +29,15 @@ std::vector<std::int64_t> differing(const fs::path& path, const FileIndex& index
   for (std::size_t i = 0; i < index.blocks.size(); ++i) {
     const HashedBlock& block = index.blocks[i];
     const PlacedArray& array = index.arrays[static_cast<std::size_t>(block.array)];
-    if (share.contains(at)) alive();
-    if (share.contains(at) && !matches(file, array.bytes(block.elements), block.hash, buffer))
-      found.push_back(static_cast<std::int64_t>(i));
-    at += bytes_of(index, block);
+    const Block place = array.bytes(block.elements);
+    if (share.contains(at)) {
+      alive();
+      buffer.resize(static_cast<std::size_t>(place.size()));
+      if (!read_block(file, place, block.hash, buffer.data())) found.push_back(static_cast<std::int64_t>(i));
+    }
+    at += place.size();
   }
   return found;
-}
-
-Damage damage_of(const FileIndex& index, std::int64_t number) {
-  const HashedBlock& block = index.blocks[static_cast<std::size_t>(number)];
-  const PlacedArray& array = index.arrays[static_cast<std::size_t>(block.array)];
-  return {.array = array.name, .elements = block.elements, .bytes = array.bytes(block.elements), .what = ""};
 }
 
 Verification begin(const FileIndex& index) {
@@ -82,36 +46,15 @@ Verification begin(const FileIndex& index) {
           .arrays = std::ssize(index.arrays),
           .blocks = std::ssize(index.blocks),
           .bytes = 0,
-          .damages = index.format > 1 ? flaws_of(index) : std::vector<Damage>{}};
+          .damages = flaws_of(index)};
 }
 
-void finish(Verification& result, const FileIndex& index, std::vector<std::int64_t> numbers) {
-  std::sort(numbers.begin(), numbers.end());
+void finish(Verification& result, const FileIndex& index, std::span<const std::int64_t> numbers) {
   result.bytes = all_bytes(index);
-  for (std::int64_t number : numbers) result.damages.push_back(damage_of(index, number));
-}
-
-/// The numbers of all ranks, on every rank.
-std::vector<std::int64_t> gathered(Communicator& ranks, const std::vector<std::int64_t>& mine) {
-  std::vector<std::int64_t> all;
-  for (int root = 0; root < ranks.size(); ++root) {
-    std::vector<std::int64_t> theirs = mine;
-    auto count = std::ssize(theirs);
-    ranks.broadcast(host_view(&count, {1}), root);
-    theirs.resize(static_cast<std::size_t>(count));
-    if (count > 0) ranks.broadcast(host_view(theirs.data(), {count}), root);
-    all.insert(all.end(), theirs.begin(), theirs.end());
-  }
-  return all;
+  result.damages = damages_of(index, numbers);
 }
 
 }  // namespace
-
-std::string describe(const Damage& damage) {
-  if (!damage.what.empty()) return fmt::format("{}: {}", damage.array, damage.what);
-  return fmt::format("{}: elements {} to {} differ (bytes {} to {})", damage.array, damage.elements.begin,
-                     damage.elements.end - 1, damage.bytes.begin, damage.bytes.end - 1);
-}
 
 Verification verify_checkpoint(const fs::path& path) {
   const FileIndex index = read_index(path);
@@ -127,7 +70,7 @@ Verification verify_checkpoint(const fs::path& path, Communicator& ranks, const 
   std::vector<std::int64_t> mine;
   together(ranks,
            [&] { mine = differing(path, index, block_of(all_bytes(index), ranks.size(), ranks.rank()), alive); });
-  finish(result, index, gathered(ranks, mine));
+  finish(result, index, united(ranks, mine));
   return result;
 }
 

@@ -67,6 +67,10 @@ void CheckpointStore::prepare() const {
   if (error)
     throw InputError(fmt::format("{} cannot be made ({}); name a run.directory that can be written", folder_.string(),
                                  error.message()));
+  const fs::path latest = folder_ / "latest";
+  if (fs::is_directory(fs::symlink_status(latest, error)))
+    throw InputError(
+        fmt::format("{} is a folder (it has to become a link to the newest checkpoint); remove it", latest.string()));
 }
 
 std::vector<std::string> CheckpointStore::sweep() const {

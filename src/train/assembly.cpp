@@ -8,6 +8,7 @@
 
 #include "moesaic/base/text.hpp"
 #include "moesaic/checkpoint/checkpoint.hpp"
+#include "moesaic/checkpoint/hf_copies.hpp"
 #include "moesaic/checkpoint/hf_weights.hpp"
 #include "moesaic/comm/agreement.hpp"
 #include "moesaic/comm/mpi_communicator.hpp"
@@ -121,7 +122,7 @@ Assembly::Assembly(const RunSettings& settings, const Inputs& inputs, const MpiS
 
 void Assembly::initialise(const RunSettings& settings, const Inputs& inputs) {
   if (settings.init != "random" && !is_hf_folder(settings)) {
-    load_checkpoint(settings.init, MPI_COMM_WORLD, parameters());
+    load_checkpoint(settings.init, MPI_COMM_WORLD, parameters(), context.on.stream);
     return;
   }
   together(*communicators.world, [&] {
@@ -137,6 +138,8 @@ void Assembly::initialise(const RunSettings& settings, const Inputs& inputs) {
     }
     if (folder) load_selection_biases(*folder, pieces, model, context.on.stream);
   });
+  if (inputs.spec.predicts && is_hf_folder(settings))
+    warn_of_differing_copies(SafetensorsFolder(settings.init), hf_pieces(inputs.spec), *communicators.world);
 }
 
 std::vector<std::string> Assembly::parameter_names() const {

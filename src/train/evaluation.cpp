@@ -61,7 +61,7 @@ Status evaluate(const RunSettings& settings, const Inputs& inputs, const MpiSess
   if (from.empty())
     assembly.initialise(settings, inputs);
   else
-    load_checkpoint(from, MPI_COMM_WORLD, assembly.parameters(), Verify::no, assembly.context.on.stream);
+    load_checkpoint(from, MPI_COMM_WORLD, assembly.parameters(), assembly.context.on.stream, progress);
 
   const Dataset& data = inputs.data.validation ? *inputs.data.validation : *inputs.data.training;
   const double loss = mean_loss(assembly, data, inputs.grid, session.rank(), settings, progress);

@@ -1,10 +1,10 @@
 #include "moesaic/train/events.hpp"
 
 #include <nlohmann/json.hpp>
-#include <cerrno>
 #include <ctime>
 #include <fstream>
 
+#include "append_file.hpp"
 #include "replace_file.hpp"
 
 namespace moesaic {
@@ -20,13 +20,6 @@ std::string utc_now() {
   return std::string(text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts));
 }
 
-void append(const fs::path& path, std::string_view text) {
-  errno = 0;
-  std::ofstream file(path, std::ios::binary | std::ios::app);
-  file << text << std::flush;
-  if (!file) throw cannot_write(path);
-}
-
 bool ends_within_a_line(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   file.seekg(-1, std::ios::end);
@@ -35,9 +28,12 @@ bool ends_within_a_line(const fs::path& path) {
 
 }  // namespace
 
-RunRecord::RunRecord(const fs::path& run_directory) : directory_(run_directory) {
-  if (ends_within_a_line(directory_ / "events.jsonl")) append(directory_ / "events.jsonl", "\n");
+RunRecord::RunRecord(const fs::path& run_directory)
+    : directory_(run_directory), events_(std::make_unique<AppendFile>(directory_ / "events.jsonl")) {
+  if (ends_within_a_line(directory_ / "events.jsonl")) events_->write("\n");
 }
+
+RunRecord::~RunRecord() = default;
 
 void RunRecord::event(std::string_view event, std::int64_t step, const std::map<std::string, std::string>& facts) {
   nlohmann::ordered_json line{{"time", utc_now()}, {"event", event}, {"step", step}};
@@ -47,7 +43,14 @@ void RunRecord::event(std::string_view event, std::int64_t step, const std::map<
   }
   // A path may hold any bytes; those that are no UTF-8 must not end the run.
   const auto replace = nlohmann::ordered_json::error_handler_t::replace;
-  append(directory_ / "events.jsonl", line.dump(-1, ' ', false, replace) + '\n');
+  events_->write(line.dump(-1, ' ', false, replace) + '\n');
+}
+
+std::string RunRecord::status() const {
+  std::string line;
+  std::ifstream file(directory_ / "status", std::ios::binary);
+  std::getline(file, line);
+  return line;
 }
 
 void RunRecord::status(std::string_view state, std::int64_t step) {

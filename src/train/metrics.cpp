@@ -3,9 +3,10 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
-#include <cerrno>
 #include <cmath>
+#include <fstream>
 
+#include "append_file.hpp"
 #include "replace_file.hpp"
 
 namespace moesaic {
@@ -48,17 +49,12 @@ std::string json_line(const StepMetrics& metrics) {
   return line + '}';
 }
 
-MetricsFile::MetricsFile(const fs::path& path, std::int64_t step) : path_(path) {
-  replace_file(path_, [&](std::ostream& kept) { copy_kept_lines(path_, step, kept); });
-  errno = 0;
-  file_.open(path_, std::ios::binary | std::ios::app);
-  if (!file_) throw cannot_write(path_);
+MetricsFile::MetricsFile(const fs::path& path, std::int64_t step) : file_(std::make_unique<AppendFile>(path)) {
+  replace_file(path, [&](std::ostream& kept) { copy_kept_lines(path, step, kept); });
 }
 
-void MetricsFile::write(const StepMetrics& metrics) {
-  errno = 0;
-  file_ << json_line(metrics) << '\n' << std::flush;
-  if (!file_) throw cannot_write(path_);
-}
+MetricsFile::~MetricsFile() = default;
+
+void MetricsFile::write(const StepMetrics& metrics) { file_->write(json_line(metrics) + '\n'); }
 
 }  // namespace moesaic

@@ -7,6 +7,7 @@
 
 #include "moesaic/base/log.hpp"
 #include "moesaic/checkpoint/checkpoint.hpp"
+#include "moesaic/checkpoint/integrity.hpp"
 #include "moesaic/checkpoint/run_lock.hpp"
 #include "moesaic/checkpoint/store.hpp"
 #include "moesaic/comm/agreement.hpp"
@@ -64,9 +65,8 @@ enum class Purpose : std::uint8_t { training, evaluation };
 
 /// What a deck can have wrong is found before any communicator of the run is made, and said once. Rank 0 alone looks at
 /// the checkpoints.
-std::unique_ptr<Inputs> checked_inputs(
-    const RunSettings& settings, const MpiSession& session, Communicator& world, Purpose purpose,
-    const std::function<void()>& alive = [] {}) {
+std::unique_ptr<Inputs> checked_inputs(const RunSettings& settings, const MpiSession& session, Communicator& world,
+                                       Purpose purpose, const DamagedCheckpoints& damaged) {
   std::unique_ptr<Inputs> inputs;
   const bool training = purpose == Purpose::training;
   together(world, [&] {
@@ -75,13 +75,31 @@ std::unique_ptr<Inputs> checked_inputs(
     inputs = std::make_unique<Inputs>(settings, session.size());
     if (training && world.rank() == 0) check_nothing_is_lost(settings);
   });
-  inputs->start = find_starting_point(settings, world, alive);
+  inputs->start = find_starting_point(settings, world, damaged);
   together(world, [&] {
     if (world.rank() != 0) return;
     check_starting_weights(settings, *inputs, training);
     if (training) check_same_run(settings, inputs->start, inputs->config.source());
   });
   return inputs;
+}
+
+/// Calls `run` with the newest checkpoint, and again with the one before when `run` finds that damaged while it loads.
+Status with_good_start(const RunSettings& settings, const MpiSession& session, Communicator& world, Purpose purpose,
+                       const std::function<Status(const Inputs&)>& run) {
+  DamagedCheckpoints damaged;
+  while (true) {
+    const auto inputs = checked_inputs(settings, session, world, purpose, damaged);
+    damaged = inputs->start.damaged;
+    try {
+      return run(*inputs);
+    } catch (const DamagedCheckpointError& error) {
+      if (error.path != inputs->start.path) throw;
+      damaged[inputs->start.path] = error.damage;
+    }
+    if (world.rank() == 0 && inputs->start.own)
+      log_warn("{} is damaged and passed over: {}", inputs->start.path, damaged[inputs->start.path]);
+  }
 }
 
 /// An error that only this rank has met is told to the others, who would wait for it.
@@ -115,28 +133,33 @@ Status run_training(const RunSettings& settings, const MpiSession& session, Comm
     together(world, [&] {
       if (world.rank() == 0 && fs::is_directory(settings.directory)) lock.emplace(settings.directory);
     });
-    const auto inputs =
-        checked_inputs(settings, session, world, Purpose::training, [&watchdog] { watchdog.progress(Phase::start); });
-    together(world, [&] {
-      if (world.rank() != 0) return;
-      prepare_directory(settings);
-      if (!lock) lock.emplace(settings.directory);
+    return with_good_start(settings, session, world, Purpose::training, [&](const Inputs& inputs) {
+      together(world, [&] {
+        if (world.rank() != 0) return;
+        prepare_directory(settings);
+        if (!lock) lock.emplace(settings.directory);
+      });
+      return TrainingRun(settings, inputs, session, watchdog).run();
     });
-    return TrainingRun(settings, *inputs, session, watchdog).run();
   });
 }
 
 Status run_evaluation(const RunSettings& settings, const MpiSession& session, Communicator& world) {
   Watchdog watchdog = make_watchdog(settings, session, world);
   return watched(watchdog, [&] {
-    const auto inputs =
-        checked_inputs(settings, session, world, Purpose::evaluation, [&watchdog] { watchdog.progress(Phase::start); });
-    return evaluate(settings, *inputs, session, [&watchdog] { watchdog.progress(Phase::validation); });
+    return with_good_start(settings, session, world, Purpose::evaluation, [&](const Inputs& inputs) {
+      return evaluate(settings, inputs, session, [&watchdog] { watchdog.progress(Phase::validation); });
+    });
   });
 }
 
 void check_run(const RunSettings& settings, const MpiSession& session, Communicator& world) {
-  checked_inputs(settings, session, world, Purpose::training);
+  with_good_start(settings, session, world, Purpose::training, [&](const Inputs& inputs) {
+    if (!inputs.start.path.empty())
+      refuse_damages(inputs.start.path, verify_checkpoint(inputs.start.path, world).damages);
+    say_what_is_left_out(inputs.spec);
+    return done;
+  });
 }
 
 }  // namespace moesaic

@@ -35,25 +35,25 @@ std::optional<system_clock::time_point> allocation_end() {
   return system_clock::time_point(std::chrono::seconds(seconds));
 }
 
-StopConditions::StopConditions(const std::filesystem::path& run_directory, bool watches_file, double wall_limit,
+StopConditions::StopConditions(const std::filesystem::path& run_directory, bool speaks, double wall_limit,
                                std::optional<system_clock::time_point> allocation_end)
-    : file_(run_directory / "stop"), watches_file_(watches_file), wall_limit_(wall_limit),
-      allocation_end_(allocation_end) {}
+    : file_(run_directory / "stop"), speaks_(speaks), wall_limit_(wall_limit), allocation_end_(allocation_end) {}
 
 StopReason StopConditions::reason(double needed) const {
   if (request_.signal() != 0) return StopReason::signal;
+  if (!speaks_) return StopReason::none;
   if (wall_limit_ > 0 && duration<double>(Clock::now() - program_began).count() >= wall_limit_)
     return StopReason::wall_limit;
   if (allocation_end_ && duration<double>(*allocation_end_ - system_clock::now()).count() < needed)
     return StopReason::end_of_allocation;
   std::error_code ignored;
-  if (watches_file_ && std::filesystem::exists(file_, ignored)) return StopReason::stop_file;
+  if (std::filesystem::exists(file_, ignored)) return StopReason::stop_file;
   return StopReason::none;
 }
 
 void StopConditions::obeyed() const {
   std::error_code ignored;
-  if (watches_file_) std::filesystem::remove(file_, ignored);
+  if (speaks_) std::filesystem::remove(file_, ignored);
 }
 
 }  // namespace moesaic

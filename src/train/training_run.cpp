@@ -108,8 +108,12 @@ Status TrainingRun::run() {
 void TrainingRun::record_failure(const std::string& why) {
   if (!desk_) return;
   desk_->report.pause();
-  desk_->record.event("failed", finished_, {{"why", why}});
-  desk_->record.status("failed", finished_);
+  try {
+    desk_->record.event("failed", finished_, {{"why", why}});
+    desk_->record.status("failed", finished_);
+  } catch (const std::exception& error) {
+    log_warn("{}", error.what());  // what went wrong before it matters more
+  }
 }
 
 /// From the newest checkpoint of the run directory, else as model.init says.
@@ -122,7 +126,8 @@ void TrainingRun::start() {
     if (is_hf_folder(settings_)) take_extras_of_folder();
     return;
   }
-  load_checkpoint(from, MPI_COMM_WORLD, state(), Verify::no, assembly_.context.on.stream);
+  load_checkpoint(from, MPI_COMM_WORLD, state(), assembly_.context.on.stream,
+                  [this] { watchdog_.progress(Phase::start); });
   finished_ = info.step;
   tokens_ = info.tokens;
   samples_ = info.samples;
@@ -139,7 +144,16 @@ void TrainingRun::take_extras_of_folder() {
   });
 }
 
+/// Writes only what a job that was killed behind its last checkpoint has left undone.
 Status TrainingRun::complete_already() const {
+  together(world_, [&] {
+    if (world_.rank() != 0) return;
+    RunRecord record(settings_.directory);
+    if (record.status() == fmt::format("complete {}", finished_)) return;
+    record.event("end", finished_);
+    record.status("complete", finished_);
+    draw_loss_curve(fs::path(settings_.directory) / "metrics.jsonl", fs::path(settings_.directory) / "loss.svg");
+  });
   log_line("{} is complete at step {}; raise train.steps to go on, or name another run.directory", settings_.directory,
            finished_);
   world_.barrier();
@@ -172,14 +186,12 @@ void TrainingRun::prepare_profile() {
 void TrainingRun::greet() const {
   const auto figure = [](std::int64_t count) { return format_count(static_cast<double>(count)); };
   log_line("{}", inputs_.grid.describe());
-  log_line("{} parameters, {} of them active; {} tokens a step, {} steps", figure(inputs_.spec.total_parameters()),
-           figure(inputs_.spec.active_parameters()), figure(settings_.global_batch * settings_.data.sequence),
+  const bool with_embedding = inputs_.spec.counts_embedding || inputs_.spec.tied_head;
+  log_line("{} parameters, {} of them active {} the input embedding; {} tokens a step, {} steps",
+           figure(inputs_.spec.total_parameters()), figure(inputs_.spec.active_parameters()),
+           with_embedding ? "with" : "without", figure(settings_.global_batch * settings_.data.sequence),
            settings_.steps);
-  if (inputs_.spec.prediction_depths > 0 && !inputs_.spec.predicts)
-    log_line(
-        "multi-token prediction ({} of the config's layers) is left out of training, as "
-        "model.multi_token_prediction is not set",
-        inputs_.spec.prediction_depths);
+  say_what_is_left_out(inputs_.spec);
 }
 
 void TrainingRun::take_step() {

@@ -35,7 +35,7 @@ class Writer : public ::testing::TestWithParam<bool> {
     std::fill(values.begin(), values.end(), -1.0f);
   }
   void expect_saved(std::int64_t step) {
-    load_checkpoint(store.path_of(step), MPI_COMM_WORLD, state);
+    load_checkpoint(store.path_of(step), MPI_COMM_WORLD, state, host_stream);
     EXPECT_EQ(std::count(values.begin(), values.end(), static_cast<float>(step)), std::ssize(values));
   }
 

@@ -83,7 +83,8 @@ class Checkpoint : public ::testing::Test {
   }
   /// What every rank says of loading `wanted`.
   std::string complaint(State wanted) const {
-    const auto load = test::message_of<InputError>([&] { load_checkpoint(path(), MPI_COMM_WORLD, wanted.arrays()); });
+    const auto load =
+        test::message_of<InputError>([&] { load_checkpoint(path(), MPI_COMM_WORLD, wanted.arrays(), host_stream); });
     const auto check = test::message_of<InputError>([&] { check_checkpoint(path(), wanted.arrays()); });
     EXPECT_EQ(load, check);
     MPI_Barrier(MPI_COMM_WORLD);
@@ -112,7 +113,7 @@ TEST_F(Checkpoint, AnyCutReadsWhatAnyOtherWrote) {
   save();
   for (const Cut& cut : {in_blocks(), in_blocks_backwards(), Cut(whole)}) {
     State loaded = state(cut);
-    load_checkpoint(path(), MPI_COMM_WORLD, loaded.arrays());
+    load_checkpoint(path(), MPI_COMM_WORLD, loaded.arrays(), host_stream);
     loaded.expect_numbered();
   }
 }
@@ -135,7 +136,7 @@ TEST_F(Checkpoint, ReplicasReadButDoNotWrite) {
   saved.number(rank == size - 1 ? 0 : 1000);
   save_checkpoint(path(), MPI_COMM_WORLD, info, saved.arrays());
   State loaded = state(Cut(whole), false);
-  load_checkpoint(path(), MPI_COMM_WORLD, loaded.arrays());
+  load_checkpoint(path(), MPI_COMM_WORLD, loaded.arrays(), host_stream);
   loaded.expect_numbered();
 }
 
@@ -143,7 +144,7 @@ TEST_F(Checkpoint, AnExistingOneIsReplacedAndNothingElseIsLeft) {
   save();
   save(64);
   State loaded = state(in_blocks());
-  load_checkpoint(path(), MPI_COMM_WORLD, loaded.arrays());
+  load_checkpoint(path(), MPI_COMM_WORLD, loaded.arrays(), host_stream);
   loaded.expect_numbered(64);
   EXPECT_FALSE(fs::exists(partial()));
   EXPECT_EQ(std::distance(fs::directory_iterator(scratch.path()), {}), 1);
@@ -163,7 +164,7 @@ TEST_F(Checkpoint, WhenItCannotBeWrittenTheOldOneStays) {
   const auto message = test::message_of<AgreedRunError>([&] { save(64); });
   EXPECT_NE(message.find("cannot be written"), std::string::npos) << message;
   State loaded = state(in_blocks());
-  load_checkpoint(path(), MPI_COMM_WORLD, loaded.arrays());
+  load_checkpoint(path(), MPI_COMM_WORLD, loaded.arrays(), host_stream);
   loaded.expect_numbered();
 }
 
@@ -197,7 +198,7 @@ TEST_F(Checkpoint, WithoutRoomEveryRankSaysSoAndTheOldOneStays) {
   }
   EXPECT_FALSE(fs::exists(partial()));
   State loaded = state(in_blocks());
-  load_checkpoint(path(), MPI_COMM_WORLD, loaded.arrays());
+  load_checkpoint(path(), MPI_COMM_WORLD, loaded.arrays(), host_stream);
   loaded.expect_numbered();
 }
 
@@ -261,7 +262,7 @@ TEST_F(Checkpoint, TheFirstFormatIsStillRead) {
     file.close();
   });
   State loaded = state(in_blocks());
-  load_checkpoint(path(), MPI_COMM_WORLD, loaded.arrays());
+  load_checkpoint(path(), MPI_COMM_WORLD, loaded.arrays(), host_stream);
   loaded.expect_numbered();
   EXPECT_EQ(read_checkpoint_info(path(), MPI_COMM_WORLD).deck, "a deck");
   MPI_Barrier(MPI_COMM_WORLD);

@@ -62,8 +62,37 @@ class Integrity : public ::testing::Test {
     world.barrier();
     return together;
   }
+  /// What every rank says of loading the large array when rank r holds the elements from bounds(r) to bounds(r + 1), and the
+  /// values it got.
+  std::string load_complaint(const std::function<std::int64_t(int)>& bounds, std::vector<float>& loaded) {
+    const Block mine{bounds(world.rank()), bounds(world.rank() + 1)};
+    loaded.resize(static_cast<std::size_t>(mine.size()));
+    StateArray large = state[0];
+    large.elements = mine;
+    large.values = host_view(loaded.data(), {mine.size()});
+    const auto message = test::message_of<DamagedCheckpointError>(
+        [&] { load_checkpoint(path(), MPI_COMM_WORLD, {large}, host_stream); });
+    world.barrier();
+    return message;
+  }
+  /// Bytes that this process has read from files so far.
+  static std::int64_t bytes_read() {
+    std::ifstream counters("/proc/self/io");
+    std::string name;
+    std::int64_t bytes = 0;
+    counters >> name >> bytes;
+    return name == "rchar:" ? bytes : -1;
+  }
+  /// Bytes that all ranks read while `work` runs.
+  std::int64_t bytes_read_by(const std::function<void()>& work) {
+    const std::int64_t before = bytes_read();
+    work();
+    std::int64_t bytes = bytes_read() - before;
+    world.all_reduce(host_view(&bytes, {1}));
+    return bytes;
+  }
   std::string load_complaint() {
-    return test::message_of<InputError>([&] { load_checkpoint(path(), MPI_COMM_WORLD, state); });
+    return test::message_of<InputError>([&] { load_checkpoint(path(), MPI_COMM_WORLD, state, host_stream); });
   }
 
   Arena arena{host_memory()};
@@ -103,6 +132,35 @@ TEST_F(Integrity, AFlippedBitIsFoundAndItsRangeNamed) {
   EXPECT_NE(load_complaint().find("is damaged: /parameters/large: elements "), std::string::npos);
 }
 
+TEST_F(Integrity, LoadingOnAnyCutFindsDamageWherever) {
+  constexpr std::int64_t elements = rows * columns;
+  const auto shifted = [&](int r) {
+    return r == 0 ? 0 : r == world.size() ? elements : elements * r / world.size() + 77;
+  };
+  const auto all_on_last = [&](int r) { return r == world.size() ? elements : 0; };
+  std::vector<float> loaded;
+  for (const auto& bounds : {std::function<std::int64_t(int)>(shifted), {all_on_last}}) {
+    EXPECT_EQ(load_complaint(bounds, loaded), "");
+    const std::int64_t first = bounds(world.rank());
+    for (std::int64_t i = 0; i < std::ssize(loaded); ++i)
+      ASSERT_EQ(loaded[static_cast<std::size_t>(i)], static_cast<float>((first + i) % 8191)) << first << " + " << i;
+    for (std::int64_t place = 0; place < 16; ++place) {
+      const std::int64_t byte = place_of("/parameters/large") + (4 * elements - 1) * place / 15;
+      from_rank_0([&] { flip(byte, 2); });
+      EXPECT_NE(load_complaint(bounds, loaded).find("is damaged: /parameters/large: elements "), std::string::npos)
+          << byte;
+      from_rank_0([&] { flip(byte, 2); });
+    }
+  }
+}
+
+TEST_F(Integrity, LoadingReadsEachByteOnce) {
+  if (bytes_read() < 0) GTEST_SKIP() << "/proc/self/io does not say what a process reads";
+  const std::int64_t bytes = bytes_read_by([&] { load_checkpoint(path(), MPI_COMM_WORLD, state, host_stream); });
+  EXPECT_GE(bytes, rows * columns * 4);
+  EXPECT_LT(bytes, rows * columns * 4 + (1 << 20));  // and what the file says of itself
+}
+
 TEST_F(Integrity, DeckConfigAndExtraFilesAreCovered) {
   for (const char* name : {"/deck", "/config", "/extra/files/tokenizer.json"}) {
     from_rank_0([&] { flip(place_of(name) + 3, 0); });
@@ -110,6 +168,18 @@ TEST_F(Integrity, DeckConfigAndExtraFilesAreCovered) {
     from_rank_0([&] { flip(place_of(name) + 3, 0); });
   }
   EXPECT_EQ(damages(), "");
+}
+
+TEST_F(Integrity, WhatACheckpointSaysOfARunIsCompared) {
+  EXPECT_EQ(read_checkpoint_info(path(), MPI_COMM_WORLD).deck, info.deck);
+  for (const char* name : {"/deck", "/config", "/hashes/blocks"}) {
+    from_rank_0([&] { flip(place_of(name) + 3, 0); });
+    const auto message =
+        test::message_of<DamagedCheckpointError>([&] { read_checkpoint_info(path(), MPI_COMM_WORLD); });
+    EXPECT_NE(message.find(std::string("is damaged: ") + (name[1] == 'h' ? "/hashes" : name)), std::string::npos)
+        << message;
+    from_rank_0([&] { flip(place_of(name) + 3, 0); });
+  }
 }
 
 TEST_F(Integrity, TheHashesThemselvesAreCovered) {
@@ -160,7 +230,7 @@ TEST_F(Integrity, FlipsOfTheRestAreFoundOrDoNotMatter) {
     from_rank_0([&] { flip(byte, 4); });
     try {
       (damages().empty() ? padding : found) += 1;
-      load_checkpoint(path(), MPI_COMM_WORLD, state);
+      load_checkpoint(path(), MPI_COMM_WORLD, state, host_stream);
       EXPECT_EQ(values.back(),
                 static_cast<float>((block_of(rows * columns, world.size(), world.rank()).end - 1) % 8191));
     } catch (const InputError&) {

@@ -56,6 +56,11 @@ TEST_F(Store, AtFirstThereIsNone) {
   store(2).prepare();  // it may be there
 }
 
+TEST_F(Store, AFolderInThePlaceOfLatestIsRefused) {
+  fs::create_directories(checkpoints() / "latest");
+  EXPECT_NE(test::message_of<InputError>([&] { store(2).prepare(); }).find("latest is a folder"), std::string::npos);
+}
+
 TEST_F(Store, LatestIsARelativeLink) {
   store(2).prepare();
   commit(5, 2);

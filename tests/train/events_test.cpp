@@ -67,10 +67,12 @@ TEST(RunRecord, BytesThatAreNoUtf8DoNotEndTheRun) {
 TEST(RunRecord, StatusIsOneLineThatIsReplaced) {
   const test::TemporaryFolder folder;
   RunRecord record(folder.path());
+  EXPECT_EQ(record.status(), "");
   record.status("running", 120);
   EXPECT_EQ(lines_of(folder / "status"), std::vector<std::string>{"running 120"});
   record.status("complete", 9);
   EXPECT_EQ(lines_of(folder / "status"), std::vector<std::string>{"complete 9"});
+  EXPECT_EQ(record.status(), "complete 9");
   EXPECT_FALSE(std::filesystem::exists(folder / "status.next"));
 }
 

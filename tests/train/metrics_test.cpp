@@ -94,6 +94,30 @@ TEST(MetricsFile, WritesALineAStepAtOnce) {
   EXPECT_EQ(content_of(folder / "metrics.jsonl"), json_line(metrics_at(1)) + "\n" + json_line(metrics_at(2)) + "\n");
 }
 
+TEST(MetricsFile, WhatAFullDiskDoesNotTakeIsThereOnceThereIsRoom) {
+  const test::TemporaryFolder folder;
+  const auto path = folder / "metrics.jsonl";
+  MetricsFile file(path, 0);
+  std::filesystem::remove(path);
+  std::filesystem::create_symlink("/dev/full", path);
+  file.write(metrics_at(1));
+  file.write(metrics_at(2));
+  std::filesystem::remove(path);
+  file.write(metrics_at(3));
+  EXPECT_EQ(content_of(path),
+            json_line(metrics_at(1)) + "\n" + json_line(metrics_at(2)) + "\n" + json_line(metrics_at(3)) + "\n");
+}
+
+TEST(MetricsFile, AFolderThatIsGoneIsARunError) {
+  const test::TemporaryFolder folder;
+  const auto inner = folder / "run";
+  std::filesystem::create_directory(inner);
+  MetricsFile file(inner / "metrics.jsonl", 0);
+  std::filesystem::remove_all(inner);
+  EXPECT_NE(test::message_of<RunError>([&] { file.write(metrics_at(1)); }).find("No such file or directory"),
+            std::string::npos);
+}
+
 TEST(MetricsFile, ResumeKeepsTheBytesOfFinishedStepsAndDropsLaterAndTornLines) {
   const test::TemporaryFolder folder;
   const auto path = folder / "metrics.jsonl";

@@ -72,5 +72,18 @@ TEST_F(ResumeOnGpu, OfItselfToTheSameBits) {
   expect_goes_on(moved(begun, "gpu-to-gpu", DeviceChoice::cuda), expected, 0);
 }
 
+TEST_F(ResumeOnGpu, ACheckpointIsWhereAnotherRunBegins) {
+  const RunSettings begun = settings("begun", DeviceChoice::cpu);
+  trained_metrics(begun);
+  const auto first_loss = [&](const std::string& name, DeviceChoice device) {
+    RunSettings run = settings(name, device);
+    run.init = CheckpointStore(begun.directory, 1).path_of(4);
+    run.steps = 1;
+    return trained_metrics(run).at(0).at("loss").get<double>();
+  };
+  const double wanted = first_loss("from-4-on-cpu", DeviceChoice::cpu);
+  EXPECT_LE(std::abs(first_loss("from-4-on-gpu", DeviceChoice::cuda) / wanted - 1), 5e-6);
+}
+
 }  // namespace
 }  // namespace moesaic

@@ -134,6 +134,20 @@ TEST_F(Resume12, GoingOnIsTheSameBitsAsNeverHavingStopped) {
   expect_same_state(stopped, straight);
 }
 
+TEST_F(Resume12, AJobThatWasKilledBehindItsLastCheckpointIsCompleteWhenItIsRunAgain) {
+  const RunSettings run = settings("killed");
+  const Metrics expected = trained_metrics(run);
+  const fs::path status = fs::path(run.directory) / "status";
+  const auto text = [&] {
+    std::ifstream file(status);
+    return std::string{std::istreambuf_iterator<char>(file), {}};
+  };
+  on_first_rank([&] { std::ofstream(status) << "running 0\n"; });
+  expect_same_bits(trained_metrics(run), expected);
+  EXPECT_EQ(text(), "complete 12\n");
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
 /// Flips a bit in the middle, where the arrays are.
 void damage(const fs::path& checkpoint) {
   std::fstream file(checkpoint, std::ios::in | std::ios::out | std::ios::binary);

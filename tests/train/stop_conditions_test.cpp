@@ -54,14 +54,17 @@ TEST_F(StopConditionsTest, TheFileIsSeenByOneRankAndRemovedWhenObeyed) {
 }
 
 TEST_F(StopConditionsTest, AnAllocationThatEndsBeforeTheStepWouldEndsTheRun) {
-  const StopConditions stop(scratch.path(), false, 0, system_clock::now() + hours(1));
+  const auto end = system_clock::now() + hours(1);
+  const StopConditions stop(scratch.path(), true, 0, end);
   EXPECT_EQ(stop.reason(3000), StopReason::none);
   EXPECT_EQ(stop.reason(3700), StopReason::end_of_allocation);
+  EXPECT_EQ(StopConditions(scratch.path(), false, 0, end).reason(3700), StopReason::none);  // another rank's to say
 }
 
 TEST_F(StopConditionsTest, TheWallLimitCountsFromTheStart) {
-  EXPECT_EQ(StopConditions(scratch.path(), false, 1e-9, std::nullopt).reason(0), StopReason::wall_limit);
-  EXPECT_EQ(StopConditions(scratch.path(), false, 1e9, std::nullopt).reason(0), StopReason::none);
+  EXPECT_EQ(StopConditions(scratch.path(), true, 1e-9, std::nullopt).reason(0), StopReason::wall_limit);
+  EXPECT_EQ(StopConditions(scratch.path(), true, 1e9, std::nullopt).reason(0), StopReason::none);
+  EXPECT_EQ(StopConditions(scratch.path(), false, 1e-9, std::nullopt).reason(0), StopReason::none);
 }
 
 TEST(AllocationEnd, IsWhatSlurmSays) {

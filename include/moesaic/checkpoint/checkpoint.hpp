@@ -57,19 +57,22 @@ class Hdf5File;
 
 /// InputError when the file is of another program or of a newer format.
 CheckpointInfo checkpoint_info(const Hdf5File& file);
-/// The same of a file that may be missing. Collective.
+/// The same of a file that may be missing; deck and config are compared with their hashes, DamagedCheckpointError
+/// (integrity.hpp) when they, or the hashes themselves, differ. Collective.
 CheckpointInfo read_checkpoint_info(const std::filesystem::path& path, MPI_Comm ranks);
 
 /// Whether `state` could be read from the file: InputError as load_checkpoint, from this process alone. Values are not used,
 /// nor verified.
 void check_checkpoint(const std::filesystem::path& path, const std::vector<StateArray>& state);
 
-/// Whether every hash of the file is compared before anything is read.
-enum class Verify : std::uint8_t { yes, no };
-
-/// Reads each array's elements into its values, whatever grid wrote them; `stream` is that of device memory. InputError on
-/// all ranks when an array is missing, damaged, of another shape or of another type. Collective.
-void load_checkpoint(const std::filesystem::path& path, MPI_Comm ranks, const std::vector<StateArray>& state,
-                     Verify verify = Verify::yes, Stream stream = host_stream);
+/// Reads each array's elements into its values, whatever grid wrote them; `stream` is that of the values in device memory.
+/// All ranks name the same arrays and together hold every element of them. The hash of every block that is read is
+/// compared, by ranks that hold a part of it: on the cut that wrote the file each byte is read once (by each replica), on
+/// others no more than twice over all ranks. A rank needs 4 MiB beside the values. InputError on all ranks when an array is
+/// missing, of another shape or of another type; DamagedCheckpointError when it is not what was written, and then no value
+/// may be used. `alive` is called for every block. Collective.
+void load_checkpoint(
+    const std::filesystem::path& path, MPI_Comm ranks, const std::vector<StateArray>& state, Stream stream,
+    const std::function<void()>& alive = [] {});
 
 }  // namespace moesaic

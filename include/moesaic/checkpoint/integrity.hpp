@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "moesaic/comm/agreement.hpp"
 #include "moesaic/comm/communicator.hpp"
 #include "moesaic/grid/block.hpp"
 
@@ -21,6 +22,18 @@ struct Damage {
 
 /// "/parameters/head: elements 0 to 1048575 differ (bytes 4194304 to 8388607)"
 std::string describe(const Damage& damage);
+
+/// A checkpoint is not what was written, on all ranks alike.
+struct DamagedCheckpointError : AgreedInputError {
+  DamagedCheckpointError(const std::filesystem::path& file, const std::string& what_differs)
+      : AgreedInputError(fmt::format("{} is damaged: {}; use another checkpoint", file.string(), what_differs)),
+        path(file), damage(what_differs) {}
+  std::filesystem::path path;
+  std::string damage;  ///< which array, and where
+};
+
+/// DamagedCheckpointError unless `damages`, of the file at `path`, is empty.
+void refuse_damages(const std::filesystem::path& path, const std::vector<Damage>& damages);
 
 /// What was compared, and what differs.
 struct Verification {

@@ -26,7 +26,7 @@ class CheckpointStore {
   /// What `latest` names though it is not there; nothing when it is, or there is no `latest`.
   std::optional<std::filesystem::path> dangling() const;
 
-  /// Makes the folder; InputError when that is not possible.
+  /// Makes the folder; InputError when that is not possible, or a folder is where `latest` has to be.
   void prepare() const;
   /// Removes what a crash left half written; returns its names.
   std::vector<std::string> sweep() const;

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -38,6 +38,8 @@ struct StepMetrics {
 /// as the same bits, non-finite ones are null.
 std::string json_line(const StepMetrics& metrics);
 
+class AppendFile;
+
 /// metrics.jsonl. For rank 0 alone.
 class MetricsFile {
  public:
@@ -45,12 +47,13 @@ class MetricsFile {
   /// later steps, and what is no metrics line, such as one that a crash cut short. The file is replaced at once or not
   /// at all. RunError when it cannot be written.
   MetricsFile(const std::filesystem::path& path, std::int64_t step);
-  /// One line, flushed. RunError when it cannot be written.
+  MetricsFile(const MetricsFile&) = delete;
+  ~MetricsFile();
+  /// One line, at once; on a full disk it waits in memory and goes before the next. RunError when it cannot be written.
   void write(const StepMetrics& metrics);
 
  private:
-  std::filesystem::path path_;
-  std::ofstream file_;
+  std::unique_ptr<AppendFile> file_;
 };
 
 }  // namespace moesaic

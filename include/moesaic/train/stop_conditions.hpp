@@ -21,9 +21,10 @@ class StopConditions {
  public:
   using Clock = std::chrono::steady_clock;
 
-  /// `watches_file`: this rank looks for the file `stop` in the run directory (one rank does: a file system has better
-  /// things to do). wall_limit in seconds since the program began, 0: none.
-  StopConditions(const std::filesystem::path& run_directory, bool watches_file, double wall_limit,
+  /// `speaks`: this rank looks for the file `stop` in the run directory and at the clock, and says in the end why the run
+  /// stopped. One rank does: clocks differ, and a file system has better things to do; signals are noted by all.
+  /// wall_limit in seconds since the program began, 0: none.
+  StopConditions(const std::filesystem::path& run_directory, bool speaks, double wall_limit,
                  std::optional<std::chrono::system_clock::time_point> allocation_end = moesaic::allocation_end());
 
   /// Why the run should end after the step that begins now. `needed`: seconds that this step, a checkpoint and leaving
@@ -34,7 +35,7 @@ class StopConditions {
 
  private:
   std::filesystem::path file_;
-  bool watches_file_;
+  bool speaks_;
   double wall_limit_;
   std::optional<std::chrono::system_clock::time_point> allocation_end_;
   StopRequest request_;
