@@ -57,7 +57,7 @@ std::optional<fs::path> CheckpointStore::latest() const {
 std::optional<fs::path> CheckpointStore::dangling() const {
   std::error_code error;
   const fs::path target = fs::read_symlink(folder_ / "latest", error);
-  if (error || fs::exists(folder_ / target)) return std::nullopt;
+  if (error || fs::exists(folder_ / target, error)) return std::nullopt;
   return target;
 }
 

@@ -10,6 +10,9 @@ nlohmann::json parse_json_object(const std::string& text, const std::string& whe
     MOESAIC_VALIDATE(depth <= 32, "{}: JSON nested deeper than 32 levels (damaged?); replace the file", where);
     return true;
   };
+  // The parser takes a NUL for the end and what follows for nothing.
+  MOESAIC_VALIDATE(text.find('\0') == std::string::npos, "{}: not valid JSON (a NUL byte); correct or replace the file",
+                   where);
   json value;
   try {
     value = json::parse(text, limit_depth);

@@ -163,6 +163,8 @@ void refuse_safetensors(const std::string& path, std::string_view tensor, const 
 
 SafetensorsHeader parse_safetensors_header(const std::string& text, const std::string& path, std::int64_t file_bytes) {
   if (text.empty() || text.front() != '{') refuse_safetensors(path, "", "the header does not begin with '{'");
+  // The parser takes a NUL for the end and what follows for nothing.
+  if (text.find('\0') != std::string::npos) refuse_safetensors(path, "", "there is a NUL byte in the header");
   SafetensorsHeader header;
   HeaderEvents events(path, header);
   nlohmann::json::sax_parse(text, &events);

@@ -136,6 +136,17 @@ Status run_training(const RunSettings& settings, const MpiSession& session, Comm
     return with_good_start(settings, session, world, Purpose::training, [&](const Inputs& inputs) {
       together(world, [&] {
         if (world.rank() != 0) return;
+        // Locked before anything is swept: another job may have begun here meanwhile.
+        std::error_code ignored;
+        fs::create_directories(settings.directory, ignored);
+        if (!lock && fs::is_directory(settings.directory)) {
+          lock.emplace(settings.directory);
+          MOESAIC_VALIDATE(
+              !inputs.start.path.empty() || !CheckpointStore(settings.directory, settings.keep).has_any(),
+              "another job has saved checkpoints in {} since this one looked (it would begin from step 0); "
+              "run the same command again",
+              settings.directory);
+        }
         prepare_directory(settings);
         if (!lock) lock.emplace(settings.directory);
       });
