@@ -56,6 +56,8 @@ bad 'no config' 'config.json'
 whole
 head -c 300 "$golden/config.json" >"$bad/config.json"
 bad 'config that is no JSON' 'config.json: not valid JSON'
+printf '\0 and more' | cat "$golden/config.json" - >"$bad/config.json"
+bad 'config with bytes behind a NUL' 'config.json: not valid JSON .a NUL byte'
 echo '[1]' >"$bad/config.json"
 bad 'config that is no object' 'config.json: the JSON is not an object'
 
