@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <span>
 #include <sstream>
 
+#include "damage.hpp"
 #include "moesaic/base/hash.hpp"
 #include "moesaic/comm/agreement.hpp"
 
@@ -168,11 +170,32 @@ void write_attributes(Hdf5File& file, const CheckpointInfo& info) {
   file.set_text("/", "grid", info.grid);
 }
 
+namespace {
+
+/// The numbers of the blocks of array `name` that `text`, its bytes, does not agree with.
+std::vector<std::int64_t> differing_blocks(const FileIndex& index, std::string_view name, std::string_view text) {
+  std::vector<std::int64_t> found;
+  for (std::size_t i = 0; i < index.blocks.size(); ++i) {
+    const HashedBlock& block = index.blocks[i];
+    if (index.arrays[static_cast<std::size_t>(block.array)].name != name) continue;
+    const auto bytes =
+        std::as_bytes(std::span(text))
+            .subspan(static_cast<std::size_t>(block.elements.begin), static_cast<std::size_t>(block.elements.size()));
+    if (hash64(bytes) != block.hash) found.push_back(static_cast<std::int64_t>(i));
+  }
+  return found;
+}
+
+}  // namespace
+
 CheckpointInfo checkpoint_info(const Hdf5File& file) {
-  checked_format(file);
-  CheckpointInfo info = read_attributes(file);
+  const FileIndex index = read_index(file);
+  refuse_damages(file.path(), flaws_of(index));
+  CheckpointInfo info = index.info;
   info.deck = file.read_bytes(deck_array);
   info.config = file.read_bytes(config_array);
+  refuse_damages(file.path(), damages_of(index, differing_blocks(index, deck_array, info.deck)));
+  refuse_damages(file.path(), damages_of(index, differing_blocks(index, config_array, info.config)));
   return info;
 }
 

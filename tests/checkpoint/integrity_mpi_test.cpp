@@ -178,6 +178,8 @@ TEST_F(Integrity, WhatACheckpointSaysOfARunIsCompared) {
         test::message_of<DamagedCheckpointError>([&] { read_checkpoint_info(path(), MPI_COMM_WORLD); });
     EXPECT_NE(message.find(std::string("is damaged: ") + (name[1] == 'h' ? "/hashes" : name)), std::string::npos)
         << message;
+    EXPECT_EQ(test::message_of<DamagedCheckpointError>([&] { checkpoint_info(Hdf5File::open_serial(path())); }),
+              message);
     from_rank_0([&] { flip(place_of(name) + 3, 0); });
   }
 }

@@ -55,10 +55,10 @@ SaveCost save_checkpoint(const std::filesystem::path& path, MpiCommunicator& ran
 
 class Hdf5File;
 
-/// InputError when the file is of another program or of a newer format.
+/// InputError when the file is of another program or of a newer format; DamagedCheckpointError (integrity.hpp) when deck,
+/// config or the hashes are not what was written. Read by this process alone.
 CheckpointInfo checkpoint_info(const Hdf5File& file);
-/// The same of a file that may be missing; deck and config are compared with their hashes, DamagedCheckpointError
-/// (integrity.hpp) when they, or the hashes themselves, differ. Collective.
+/// The same of a file that may be missing, read by the first rank for all. Collective.
 CheckpointInfo read_checkpoint_info(const std::filesystem::path& path, MPI_Comm ranks);
 
 /// Whether `state` could be read from the file: InputError as load_checkpoint, from this process alone. Values are not used,
