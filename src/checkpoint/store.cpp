@@ -25,9 +25,15 @@ std::optional<std::int64_t> step_of(const fs::path& path) {
 /// Complete checkpoints in `folder`, oldest first.
 std::vector<fs::path> checkpoints_in(const fs::path& folder) {
   std::vector<fs::path> found;
-  std::error_code none;
-  for (const auto& entry : fs::directory_iterator(folder, none))
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error))
     if (step_of(entry.path())) found.push_back(entry.path());
+  // A folder that is there and cannot be listed is not an empty one: a run would begin again from step 0.
+  if (error && error != std::errc::no_such_file_or_directory && error != std::errc::not_a_directory)
+    throw InputError(
+        fmt::format("{} cannot be listed ({}; there may be checkpoints to go on from); give this user the "
+                    "right to read it, or name another run.directory",
+                    folder.string(), error.message()));
   std::sort(found.begin(), found.end(), [](const fs::path& a, const fs::path& b) { return step_of(a) < step_of(b); });
   return found;
 }

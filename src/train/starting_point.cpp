@@ -15,9 +15,11 @@ namespace {
 /// The first rank's list, on every rank.
 std::vector<std::string> candidates(const RunSettings& settings, Communicator& world) {
   std::string lines;
-  if (world.rank() == 0)
+  together(world, [&] {
+    if (world.rank() != 0) return;
     for (const fs::path& path : CheckpointStore(settings.directory, settings.keep).candidates())
       lines += path.string() + '\n';
+  });
   lines = broadcast_text(world, lines, 0);
   std::vector<std::string> paths;
   for (std::size_t begin = 0; begin < lines.size(); begin = lines.find('\n', begin) + 1)

@@ -176,6 +176,20 @@ TEST_F(Store, ALinkLeftByACrashDoesNotMatter) {
   EXPECT_FALSE(fs::is_symlink(checkpoints() / "latest.next"));
 }
 
+/// Such as one without the right to read it, or on a file system that fails: here a link that leads to itself.
+TEST_F(Store, AFolderThatCannotBeListedIsNotAnEmptyOne) {
+  fs::create_directories(folder / "run");
+  fs::create_symlink("checkpoints", checkpoints());
+  const auto message = test::message_of<InputError>([&] { store(2).candidates(); });
+  EXPECT_NE(message.find("run/checkpoints cannot be listed"), std::string::npos) << message;
+}
+
+TEST_F(Store, ALinkToItselfIsOneToNothing) {
+  fs::create_directories(checkpoints());
+  fs::create_symlink("latest", checkpoints() / "latest");
+  EXPECT_EQ(store(2).dangling(), "latest");
+}
+
 TEST_F(Store, AFolderThatCannotBeMadeIsAnInputError) {
   test::write_file(folder / "run", "a file where the run directory should be");
   const auto message = test::message_of<InputError>([&] { store(2).prepare(); });

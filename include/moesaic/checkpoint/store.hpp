@@ -18,7 +18,8 @@ class CheckpointStore {
 
   std::filesystem::path path_of(std::int64_t step) const;
   /// Complete checkpoints in the order in which a restart should try them: the one that `latest` names, those before it
-  /// from the newest on, then later ones. Without a good `latest` from the newest on.
+  /// from the newest on, then later ones. Without a good `latest` from the newest on. InputError when the folder is there
+  /// and cannot be listed.
   std::vector<std::filesystem::path> candidates() const;
   /// The first of them; nothing when there is none.
   std::optional<std::filesystem::path> latest() const;
