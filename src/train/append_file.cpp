@@ -14,16 +14,22 @@ namespace moesaic {
 int AppendFile::write_waiting() {
   const int file = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (file < 0) return errno;
+  const off_t size = ::lseek(file, 0, SEEK_END);
+  std::size_t done = 0;
   int error = 0;
-  while (!waiting_.empty() && error == 0) {
-    const ssize_t written = ::write(file, waiting_.data(), waiting_.size());
+  while (done < waiting_.size() && error == 0) {
+    const ssize_t written = ::write(file, waiting_.data() + done, waiting_.size() - done);
     if (written >= 0)
-      waiting_.erase(0, static_cast<std::size_t>(written));
+      done += static_cast<std::size_t>(written);
     else if (errno != EINTR)
       error = errno;
   }
-  // A network file system may say only now that there is no room.
-  if (::close(file) != 0 && error == 0) error = errno;
+  // A network file system may say only now that there is no room, and then not of how much: all of it is written again.
+  if (::close(file) != 0 && error == 0) {
+    error = errno;
+    if (size >= 0 && ::truncate(path_.c_str(), size) == 0) done = 0;
+  }
+  waiting_.erase(0, done);
   return error;
 }
 
