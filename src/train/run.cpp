@@ -54,6 +54,21 @@ void prepare_directory(const RunSettings& settings) {
   MOESAIC_VALIDATE(writable, "run.directory = {} cannot be written; name another folder", settings.directory);
 }
 
+/// Makes the run directory this job's. Locked before anything is swept: another job may have begun here meanwhile.
+void take_directory(const RunSettings& settings, const StartingPoint& start, std::optional<RunLock>& lock) {
+  const CheckpointStore store(settings.directory, settings.keep);
+  if (!lock) {
+    store.prepare();
+    lock.emplace(settings.directory);
+    MOESAIC_VALIDATE(
+        !start.path.empty() || !store.has_any(),
+        "another job has saved checkpoints in {} since this one looked (it would begin from step 0); run the "
+        "same command again",
+        settings.directory);
+  }
+  prepare_directory(settings);
+}
+
 /// Without data.validation evaluation reads data.path, and there is none.
 void check_evaluation_data(const RunSettings& settings) {
   MOESAIC_VALIDATE(settings.data.format != DataFormat::synthetic || !settings.data.validation.empty(),
@@ -135,20 +150,7 @@ Status run_training(const RunSettings& settings, const MpiSession& session, Comm
     });
     return with_good_start(settings, session, world, Purpose::training, [&](const Inputs& inputs) {
       together(world, [&] {
-        if (world.rank() != 0) return;
-        // Locked before anything is swept: another job may have begun here meanwhile.
-        std::error_code ignored;
-        fs::create_directories(settings.directory, ignored);
-        if (!lock && fs::is_directory(settings.directory)) {
-          lock.emplace(settings.directory);
-          MOESAIC_VALIDATE(
-              !inputs.start.path.empty() || !CheckpointStore(settings.directory, settings.keep).has_any(),
-              "another job has saved checkpoints in {} since this one looked (it would begin from step 0); "
-              "run the same command again",
-              settings.directory);
-        }
-        prepare_directory(settings);
-        if (!lock) lock.emplace(settings.directory);
+        if (world.rank() == 0) take_directory(settings, inputs.start, lock);
       });
       return TrainingRun(settings, inputs, session, watchdog).run();
     });

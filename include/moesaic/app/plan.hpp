@@ -22,8 +22,9 @@ struct Machine {
 std::string plan_text(const RunSettings& settings, const RunPlan& plan, const Machine& machine);
 
 /// words: plan DECK --ranks N [--ranks-per-node N] [key=value ...]. Prints the plan, warns when an expert group leaves
-/// the node, and when uneven routing could need more than run.device_memory. InputError for what is wrong on the command line or in the deck, and for a run that does not fit
-/// run.device_memory, naming what takes most and which keys would make it fit.
+/// the node, and when uneven routing could need more than run.device_memory. InputError for what is wrong on the command
+/// line or in the deck, and for a run that does not fit run.device_memory, naming what takes most and which keys would make
+/// it fit.
 void print_plan(std::vector<std::string> words);
 
 }  // namespace moesaic
